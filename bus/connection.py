@@ -1,0 +1,288 @@
+"""Owns one connection to NATS: synchronous hand-over of messages, synchronous publishing, requests.
+
+nats-py brings each message through a queue and a task, and each publish through a flusher task. On a router's path
+that is more than half of the cost, so here a message goes to a plain function straight from the parser, and all that
+was published in one turn of the event loop leaves in one write. What this relies on inside nats-py is in
+``_Client`` alone. It refuses to know what a message means; ``controller.edge``, ``workers`` and ``crank`` call it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription as Subscription
+from nats.js import JetStreamContext
+
+log = logging.getLogger("crank.bus")
+
+Handler = Callable[[str, str, bytes | None, bytes], None]
+"""``handler(subject, reply, raw header block or None, body)``; it must not block."""
+
+# A dead server is noticed within two of these; nats-server itself is told to ping every second.
+_PING_INTERVAL_S = 2
+_RECONNECT_WAIT_S = 0.2
+# What one header block and the protocol line may add to a body, kept free below the server's own limit.
+_HEADROOM_BYTES = 1024
+# A server that does not read: past this nothing more is buffered, and publishing says so.
+_MAX_UNSENT_BYTES = 64 * 1024 * 1024
+
+
+class BusError(Exception):
+    """Root of what a connection can raise.
+
+    BusError
+    ├── BusUnavailable   no server to talk to
+    └── Unanswered       a request got no answer in time
+        └── NoResponder  nobody listens on the subject
+    """
+
+
+class BusUnavailable(BusError):
+    """There is no server at this address, or the connection is gone."""
+
+
+class Unanswered(BusError):
+    """No answer within the time-out."""
+
+
+class NoResponder(Unanswered):
+    """Nobody listens on the subject."""
+
+
+class Message(NamedTuple):
+    """A received message: its subject, reply subject (or ""), raw header block (or None) and body."""
+
+    subject: str
+    reply: str
+    headers: bytes | None
+    body: bytes
+
+
+class _Client(Client):
+    """nats-py with the hand-over of one message replaced for the subscriptions that ask for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.direct: dict[int, Handler] = {}
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        handler = self.direct.get(sid)
+        if handler is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        try:
+            handler(subject.decode(), reply.decode(), headers, data)
+        except Exception:  # an error here would end nats-py's read loop, and every other request with it
+            log.exception("a message handler failed; the message on %r was dropped", subject[:128])
+
+
+class Bus:
+    """One connection. Everything but connecting, subscribing, flushing and requesting is synchronous."""
+
+    def __init__(self, client: _Client, inbox: str) -> None:
+        self._client = client
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._flush_due = False
+        self._loop = asyncio.get_running_loop()
+        self._inbox = inbox
+        self._waiting: dict[str, asyncio.Future[Message]] = {}
+        self._serial = 0
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        name: str,
+        timeout_s: float = 5.0,
+        inbox_prefix: str = "_INBOX",
+        on_disconnect: Callable[[], None] | None = None,
+        on_reconnect: Callable[[], Awaitable[None]] | None = None,
+    ) -> Bus:
+        """Connect to ``url`` (several may be separated by commas), trying for ``timeout_s``; then reconnect for ever.
+
+        Raises:
+            BusUnavailable: nothing answered there in time; the message holds the last error.
+
+        """
+        client = _Client()
+        bus = cls(client, f"{inbox_prefix}.{secrets.token_hex(11)}")
+        last: list[str] = []
+
+        async def on_error(error: Exception) -> None:
+            last[:] = [str(error) or type(error).__name__]
+            log.debug("connection: %s", last[0])
+
+        async def on_lost() -> None:
+            bus._forget_unsent()
+            if on_disconnect is not None:
+                on_disconnect()
+
+        async def on_back() -> None:
+            if on_reconnect is not None:
+                await on_reconnect()
+
+        try:
+            await asyncio.wait_for(
+                client.connect(
+                    servers=[part.strip() for part in url.split(",")],
+                    name=name,
+                    error_cb=on_error,
+                    disconnected_cb=on_lost,
+                    reconnected_cb=on_back,
+                    # A full buffer that is sent seconds late would run requests nobody waits for any more.
+                    pending_size=0,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # it only sleeps
+                    connect_timeout=2,
+                    ping_interval=_PING_INTERVAL_S,
+                    max_outstanding_pings=2,
+                    inbox_prefix=inbox_prefix,
+                ),
+                timeout_s,
+            )
+        except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
+            raise BusUnavailable(f"no NATS server answers at {_public(url)}: {(last or [str(error)])[0]}") from None
+        await bus.subscribe(f"{bus._inbox}.*", bus._on_inbox)
+        return bus
+
+    @property
+    def connected(self) -> bool:
+        """Whether a publish would leave now."""
+        return bool(self._client.is_connected)
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body that the server takes together with a small header block."""
+        return int(self._client.max_payload) - _HEADROOM_BYTES
+
+    @property
+    def url(self) -> str:
+        """The server now connected to, without credentials."""
+        connected = self._client.connected_url
+        return _public(connected.geturl()) if connected is not None else ""
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """nats-py's JetStream context, for ``bus.streams``."""
+        return self._client.jetstream(timeout=2.0)
+
+    def publish(self, subject: str, body: bytes, headers: bytes | None = None, reply: str = "") -> bool:
+        """Hand a message to the server in this turn of the loop; False when it cannot leave, and then it never will.
+
+        The server closes a connection that sends more than it allows, so such a message is refused here.
+        """
+        size = len(body)
+        if headers is None:
+            line = f"PUB {subject} {reply} {size}\r\n" if reply else f"PUB {subject} {size}\r\n"
+            command = b"".join((line.encode(), body, b"\r\n"))
+        else:
+            head = len(headers)
+            size += head
+            line = f"HPUB {subject} {reply} {head} {size}\r\n" if reply else f"HPUB {subject} {head} {size}\r\n"
+            command = b"".join((line.encode(), headers, body, b"\r\n"))
+        client = self._client
+        if not client.is_connected or size > client.max_payload or self._out_bytes > _MAX_UNSENT_BYTES:
+            return False
+        self._out.append(command)
+        self._out_bytes += len(command)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush_now)
+        return True
+
+    def _flush_now(self) -> None:
+        self._flush_due = False
+        out = self._out
+        if not out:
+            return
+        self._out = []
+        self._out_bytes = 0
+        transport = self._client._transport
+        if transport is not None and self._client.is_connected:
+            transport.write(out[0] if len(out) == 1 else b"".join(out))
+
+    def _forget_unsent(self) -> None:
+        self._out = []
+        self._out_bytes = 0
+
+    async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
+        """Hand every message on ``subject`` to ``handler``; survives reconnects."""
+        subscription = await self._client.subscribe(subject, queue=queue)
+        self._client.direct[subscription._id] = handler
+        return subscription
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop delivery at the server. What it had already sent is still handled until the next ``flush`` returns."""
+        handler = self._client.direct[subscription._id]
+        await subscription.unsubscribe()
+        # nats-py forgets the subscription at once; messages on their way must still find their handler.
+        self._client.direct[subscription._id] = handler
+
+    async def flush(self, timeout_s: float = 2.0) -> None:
+        """Return when the server has seen all that was published, and all that it had sent was handled.
+
+        Raises:
+            BusUnavailable: the server did not answer in time.
+
+        """
+        self._flush_now()
+        try:
+            await self._client.flush(timeout=max(1, round(timeout_s)))
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise BusUnavailable(f"the NATS server did not answer a flush: {error}") from None
+
+    async def request(self, subject: str, body: bytes, headers: bytes | None = None, timeout_s: float = 5.0) -> Message:
+        """Publish and wait for the first answer.
+
+        Raises:
+            NoResponder: nobody listens on ``subject``.
+            Unanswered: no answer within ``timeout_s``.
+            BusUnavailable: not connected, or the message is larger than the server takes.
+
+        """
+        self._serial += 1
+        inbox = f"{self._inbox}.{self._serial}"
+        future: asyncio.Future[Message] = self._loop.create_future()
+        self._waiting[inbox] = future
+        try:
+            if not self.publish(subject, body, headers, inbox):
+                raise BusUnavailable("not connected to NATS, or the message is larger than the server takes")
+            message = await asyncio.wait_for(future, timeout_s)
+        except TimeoutError:
+            raise Unanswered(f"no answer on {subject} within {timeout_s:g} s") from None
+        finally:
+            del self._waiting[inbox]
+        if not message.body and message.headers is not None and message.headers.startswith(b"NATS/1.0 503"):
+            raise NoResponder(f"nobody listens on {subject}")
+        return message
+
+    def _on_inbox(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        future = self._waiting.get(subject)
+        if future is not None and not future.done():
+            future.set_result(Message(subject, reply, headers, body))
+
+    def new_inbox(self) -> str:
+        """A fresh reply subject that nobody else can guess, outside the one that ``request`` uses."""
+        return f"{self._inbox.rpartition('.')[0]}.{secrets.token_hex(11)}"
+
+    async def close(self) -> None:
+        """Send what is pending and close; never raises."""
+        try:
+            self._flush_now()
+            await self._client.close()
+        except (nats.errors.Error, OSError, RuntimeError) as error:  # closing a broken connection is not worth a message to a person
+            log.debug("closing: %r", error)
+
+
+def _public(url: str) -> str:
+    """``url`` without user name, password or token: it goes into messages and logs."""
+    scheme, sep, rest = url.rpartition("://")
+    return f"{scheme}{sep}{rest.rpartition('@')[2]}"

@@ -1,0 +1,161 @@
+"""Owns JetStream: creating a stream as specified, appending under an expected sequence, reading the last of a subject.
+
+Outcomes are values, since a refused or unanswered write is an everyday event to its caller.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import NamedTuple
+
+import msgspec
+import nats.errors
+from nats.js import api, errors
+
+from bus.connection import Bus, BusError, NoResponder
+from subjects.headers import build_block
+
+# JetStream API codes: nats-server's errors.json.
+_WRONG_LAST_SEQUENCE = (10071, 10164)
+_STREAM_NOT_FOUND = 10059
+_NAME_IN_USE = 10058
+_NO_MESSAGE = 10037
+
+
+class StreamSpec(NamedTuple):
+    """A stream this installation needs: last value per subject, on file."""
+
+    name: str
+    subjects: str
+    replicas: int = 1
+
+
+class Stored(NamedTuple):
+    """JetStream acknowledged the write under this sequence."""
+
+    seq: int
+
+
+class Conflict(NamedTuple):
+    """Somebody else wrote first; nothing was stored."""
+
+
+class Unstored(NamedTuple):
+    """No acknowledgement: the write may or may not be stored."""
+
+    reason: str
+
+
+class Entry(NamedTuple):
+    """A stored message: sequence, subject, raw header block (or None) and body."""
+
+    seq: int
+    subject: str
+    headers: bytes | None
+    body: bytes
+
+
+class StreamState(NamedTuple):
+    """What tells a stream apart from one recreated under its name: creation time (text) and last sequence."""
+
+    created: str
+    last_seq: int
+
+
+class _Ack(msgspec.Struct):
+    seq: int = 0
+    error: dict[str, int | str] | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+
+
+class Streams:
+    """JetStream through one bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def ensure(self, spec: StreamSpec) -> None:
+        """Create the stream unless it is there.
+
+        Raises:
+            BusError: JetStream is off, full or unreachable; the message says which.
+
+        """
+        config = api.StreamConfig(
+            name=spec.name,
+            subjects=[spec.subjects],
+            storage=api.StorageType.FILE,
+            max_msgs_per_subject=1,
+            num_replicas=spec.replicas,
+            allow_msg_ttl=True,
+        )
+        try:
+            await self._bus.jetstream.add_stream(config)
+        except errors.APIError as error:
+            if error.err_code != _NAME_IN_USE:
+                raise BusError(f"stream {spec.name} cannot be created: {error.description}") from None
+        except (errors.Error, nats.errors.Error, TimeoutError) as error:
+            raise BusError(f"JetStream does not answer ({error}); is it on, and has it room?") from None
+
+    async def append(
+        self,
+        subject: str,
+        body: bytes,
+        *,
+        expected_seq: int,
+        headers: tuple[tuple[str, str], ...],
+        ttl: timedelta | None,
+    ) -> Stored | Conflict | Unstored:
+        """Store ``body`` if the last message on ``subject`` still has ``expected_seq`` (0: there is none)."""
+        pairs = [("Nats-Expected-Last-Subject-Sequence", str(expected_seq)), *headers]
+        if ttl is not None:
+            pairs.append(("Nats-TTL", f"{int(ttl.total_seconds())}s"))
+        try:
+            answer = await self._bus.request(subject, body, build_block(pairs), timeout_s=2.0)
+            ack = _decode_ack(answer.body)
+        except NoResponder:
+            return Unstored("JetStream is off, or the stream is missing")
+        except (BusError, msgspec.DecodeError) as error:
+            return Unstored(str(error))
+        if ack.error is None:
+            return Stored(ack.seq)
+        if ack.error.get("err_code") in _WRONG_LAST_SEQUENCE:
+            return Conflict()
+        return Unstored(str(ack.error.get("description")))
+
+    async def read_last(self, stream: str, subject: str) -> Entry | None:
+        """The last message on ``subject`` as its leader has it, or None.
+
+        Raises:
+            BusError: JetStream does not answer; nothing is known then.
+
+        """
+        try:
+            raw = await self._bus.jetstream.get_last_msg(stream, subject)
+        except errors.APIError as error:
+            if error.err_code == _NO_MESSAGE:
+                return None
+            raise BusError(f"{stream} cannot be read: {error.description}") from None
+        except (errors.Error, nats.errors.Error, TimeoutError) as error:
+            raise BusError(f"{stream} cannot be read: {error}") from None
+        headers = build_block(raw.headers.items()) if raw.headers else None
+        return Entry(raw.seq or 0, raw.subject or subject, headers, raw.data or b"")
+
+    async def state(self, stream: str) -> StreamState | None:
+        """Creation time and last sequence, or None when there is no such stream.
+
+        Raises:
+            BusError: JetStream does not answer; nothing is known then.
+
+        """
+        try:
+            info = await self._bus.jetstream.stream_info(stream)
+        except errors.APIError as error:
+            if error.err_code == _STREAM_NOT_FOUND:
+                return None
+            raise BusError(f"{stream} does not answer: {error.description}") from None
+        except (errors.Error, nats.errors.Error, TimeoutError) as error:
+            raise BusError(f"{stream} does not answer: {error}") from None
+        return StreamState(str(info.created), int(info.state.last_seq))

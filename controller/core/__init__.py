@@ -1,0 +1,1 @@
+"""Every decision, and no input or output: see ``router`` for the way in."""

@@ -1,0 +1,118 @@
+"""Owns the header names and the header block's bytes (NATS ADR-4): read once, checked whole, written once.
+
+What a header means is told in ``requests``, ``dispatches``, ``answers`` and ``replies``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from subjects.errors import Refusal, malformed
+
+TRACEPARENT = "traceparent"
+TRACESTATE = "tracestate"
+CONTENT_TYPE = "Content-Type"
+IDEMPOTENCY_KEY = "Idempotency-Key"
+RETRY_AFTER = "Retry-After"
+ERROR_CODE = "Nats-Service-Error-Code"
+ERROR_TEXT = "Nats-Service-Error"
+
+ON_DUPLICATE = "Crank-On-Duplicate"
+TIMEOUT_MS = "Crank-Timeout-Ms"
+LATENCY_MS = "Crank-Latency-Ms"
+PRIORITY = "Crank-Priority"
+VERSION = "Crank-Version"
+BUDGET_TOKENS = "Crank-Budget-Tokens"
+CONSTRAINTS = "Crank-Constraints"
+REQUEST_ID = "Crank-Request-Id"
+DRY_RUN = "Crank-Dry-Run"
+DISPATCH_ID = "Crank-Dispatch-Id"
+ATTEMPT = "Crank-Attempt"
+CALLER = "Crank-Caller"
+RETRYABLE = "Crank-Retryable"
+NOT_RUN = "Crank-Not-Run"
+FRAME = "Crank-Frame"
+SEQ = "Crank-Seq"
+WORKER = "Crank-Worker"
+ATTEMPTS = "Crank-Attempts"
+CONTROLLER = "Crank-Controller"
+COST_TOKENS = "Crank-Cost-Tokens"
+REPLAYED = "Crank-Replayed"
+JOB_STATUS = "Crank-Job-Status"
+
+DEFAULT_CONTENT_TYPE = "application/json"
+
+# Enough for a long tracestate and a page of the caller's own headers; a block is copied on every hop.
+MAX_BLOCK_BYTES = 16 * 1024
+
+_START = "NATS/1.0"
+# One pass over the block: a status line, then `token: value` lines without control characters, then an empty line.
+# A stray CR or LF inside a value would become a header of its own at the worker.
+_block = re.compile(
+    r"NATS/1\.0(?: ([1-9][0-9]{2})?[^\r\n]*)?\r\n"
+    r"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*)\r\n"
+).fullmatch
+
+_OURS = frozenset({TRACEPARENT, TRACESTATE, IDEMPOTENCY_KEY.lower(), CONTENT_TYPE.lower()})
+_OUR_PREFIXES = ("crank-", "nats-")
+
+
+class Block(msgspec.Struct, frozen=True, gc=False):
+    """A parsed header block.
+
+    ``ours`` maps lower-case names that the contract knows to their values; ``passed`` is every other line, bytes
+    untouched, each ending in CR LF; ``status`` is the inline status (``503`` is *no responders*), else 0.
+    """
+
+    ours: dict[str, str]
+    passed: str
+    status: int
+
+
+EMPTY = Block({}, "", 0)
+
+
+def parse_block(raw: bytes | None) -> Block | Refusal:
+    """The block, or a 400 that names what is wrong.
+
+    A repeated header of the contract is refused: nobody can say which of the two holds.
+    """
+    if not raw:
+        return EMPTY
+    if len(raw) > MAX_BLOCK_BYTES:
+        return malformed(f"The headers are {len(raw)} bytes; keep them under {MAX_BLOCK_BYTES}.")
+    try:
+        match = _block(raw.decode())
+    except UnicodeDecodeError:
+        return malformed("The headers are not UTF-8; send header values as UTF-8 text.")
+    if match is None:
+        return malformed(
+            "The headers are not `Name: value` lines without control characters; check how they are built."
+        )
+    ours: dict[str, str] = {}
+    passed = ""
+    status, lines = match.groups()
+    for line in lines.split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        low = name.lower()
+        if low in _OURS or low.startswith(_OUR_PREFIXES):
+            if low in ours:
+                return malformed(f"The header {name} is there twice; send it once.")
+            ours[low] = value.strip()
+        else:
+            passed += line + "\r\n"
+    return Block(ours, passed, int(status) if status else 0)
+
+
+def build_block(pairs: Iterable[tuple[str, str]], passed: str = "") -> bytes:
+    """The bytes of a block from names and values that hold no control characters, and lines kept from another."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in pairs)
+    return f"{_START}\r\n{lines}{passed}\r\n".encode()
+
+
+def one_line(text: str, limit: int = 512) -> str:
+    """``text`` made fit for a header value: control characters become spaces, and at most ``limit`` characters stay."""
+    return "".join(c if c >= " " and c != "\x7f" else " " for c in text[:limit]).strip()

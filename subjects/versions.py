@@ -1,0 +1,55 @@
+"""Owns semantic versions and ranges of them. The syntax and the order are the ``semantic_version`` library's.
+
+Ranges are npm's (``^1.2``, ``~1.2.3``, ``1.x``, ``a || b``), with a comma allowed between bounds (``>=2,<3``).
+As in npm, a pre-release matches only a range that names a pre-release of the same version.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from semantic_version import NpmSpec, Version
+
+# A caller's text reaches a regular expression, so it is short.
+MAX_RANGE_CHARS = 128
+MAX_VERSION_CHARS = 64
+
+
+@lru_cache(maxsize=4096)
+def parse_version(text: str) -> Version | None:
+    """The version, or None when ``text`` is not a semantic version (``1.2.3``, ``2.0.0-rc.1``)."""
+    if len(text) > MAX_VERSION_CHARS:
+        return None
+    try:
+        return Version(text)  # type: ignore[no-untyped-call]
+    except ValueError:
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _spec(text: str) -> NpmSpec | None:
+    if not text.strip() or len(text) > MAX_RANGE_CHARS:
+        return None
+    try:
+        return NpmSpec(text.replace(",", " ").replace("==", "="))  # type: ignore[no-untyped-call]
+    except ValueError:
+        return None
+
+
+def is_range(text: str) -> bool:
+    """Whether ``text`` is a range that ``in_range`` understands."""
+    return _spec(text) is not None
+
+
+def in_range(version: str, wanted: str | None) -> bool:
+    """Whether ``version`` lies in ``wanted``; None is any version, pre-releases too."""
+    if wanted is None:
+        return True
+    parsed, spec = parse_version(version), _spec(wanted)
+    return parsed is not None and spec is not None and bool(spec.match(parsed))  # type: ignore[no-untyped-call]
+
+
+def newest(versions: list[str]) -> str | None:
+    """The highest of ``versions`` by semantic precedence, or None of an empty list."""
+    known = [parsed for parsed in map(parse_version, versions) if parsed is not None]
+    return str(max(known)) if known else None

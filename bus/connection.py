@@ -217,6 +217,8 @@ class Bus:
         """Hand every message on ``subject`` to ``handler``; survives reconnects."""
         subscription = await self._client.subscribe(subject, queue=queue)
         self._client.direct[subscription._id] = handler
+        # nats-py's own commands leave through its flusher task: what is published next must not overtake this one.
+        await self._client._flush_pending(force_flush=True)
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
@@ -278,7 +280,7 @@ class Bus:
         try:
             self._flush_now()
             await self._client.close()
-        except (nats.errors.Error, OSError, RuntimeError) as error:  # closing a broken connection is not worth a message to a person
+        except (nats.errors.Error, OSError, RuntimeError) as error:  # a broken one is closed already
             log.debug("closing: %r", error)
 
 

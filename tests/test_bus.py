@@ -1,0 +1,186 @@
+"""The bus against a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bus import Bus, BusUnavailable, Entry, NoResponder, Stored, Streams, StreamSpec, Tail, Unanswered
+from bus.streams import Conflict
+from crank.natsd import NatsServer
+
+
+async def test_a_request_reaches_a_handler_and_its_answer_comes_back(nats_server: NatsServer) -> None:
+    """Headers, body and reply subject arrive as they were sent."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    await bus.subscribe(
+        "echo.>", lambda subject, reply, headers, body: bus.publish(reply, body + subject.encode(), headers) or None
+    )
+    answer = await bus.request("echo.a", b"hi ", b"NATS/1.0\r\nX: 1\r\n\r\n")
+    assert (answer.body, answer.headers) == (b"hi echo.a", b"NATS/1.0\r\nX: 1\r\n\r\n")
+    with pytest.raises(NoResponder):
+        await bus.request("nobody", b"")
+    await bus.subscribe("silent", lambda *_: None)
+    with pytest.raises(Unanswered):
+        await bus.request("silent", b"", timeout_s=0.05)
+    await bus.close()
+
+
+async def test_a_handler_that_fails_does_not_end_the_connection(nats_server: NatsServer) -> None:
+    """An error in one handler costs one message."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    seen: list[bytes] = []
+
+    def handler(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        if body == b"bad":
+            raise RuntimeError("boom")
+        seen.append(body)
+
+    await bus.subscribe("s", handler)
+    bus.publish("s", b"bad")
+    bus.publish("s", b"good")
+    await bus.flush()
+    assert seen == [b"good"]
+    await bus.close()
+
+
+async def test_what_the_server_would_not_take_is_refused_before_it_closes_the_connection(
+    nats_server: NatsServer,
+) -> None:
+    """A message over the server's limit does not leave, and the connection lives on."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    assert not bus.publish("s", b"x" * (bus.max_body_bytes + 2000))
+    assert bus.publish("s", b"x")
+    await bus.flush()
+    assert bus.connected
+    await bus.close()
+
+
+async def test_nothing_is_published_while_disconnected_nor_later(nats_server: NatsServer) -> None:
+    """A publish without a server says False, and does not arrive after the reconnect."""
+    back = asyncio.Event()
+
+    async def on_reconnect() -> None:
+        back.set()
+
+    bus = await Bus.connect(nats_server.url, name="t", on_reconnect=on_reconnect)
+    seen: list[bytes] = []
+    await bus.subscribe("s", lambda s, r, h, body: seen.append(body))
+    await nats_server.stop()
+    while bus.connected:
+        await asyncio.sleep(0.01)
+    assert not bus.publish("s", b"late")
+    await nats_server.start()
+    await asyncio.wait_for(back.wait(), 10)
+    assert bus.publish("s", b"now")
+    await bus.flush()
+    assert seen == [b"now"]
+    await bus.close()
+
+
+async def test_no_server_is_said_plainly() -> None:
+    """The error names the address, and not the password in it."""
+    with pytest.raises(BusUnavailable) as caught:
+        await Bus.connect("nats://user:secret@127.0.0.1:1", name="t", timeout_s=0.5)
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_subscription_that_ends_still_handles_what_was_on_its_way(nats_server: NatsServer) -> None:
+    """Between unsubscribe and flush nothing is lost."""
+    bus, other = await Bus.connect(nats_server.url, name="t"), await Bus.connect(nats_server.url, name="o")
+    seen: list[bytes] = []
+    subscription = await bus.subscribe("s", lambda s, r, h, body: seen.append(body))
+    await bus.flush()
+    for number in range(100):
+        other.publish("s", b"%d" % number)
+    await other.flush()
+    await bus.unsubscribe(subscription)
+    await bus.flush()
+    assert len(seen) == 100
+    other.publish("s", b"after")
+    await other.flush()
+    await bus.flush()
+    assert len(seen) == 100
+    await bus.close()
+    await other.close()
+
+
+SPEC = StreamSpec("T", "t.*")
+
+
+async def test_an_append_under_a_stale_sequence_is_refused(nats_server: NatsServer) -> None:
+    """Compare-and-set per subject: the second writer with the same knowledge loses."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    streams = Streams(bus)
+    await streams.ensure(SPEC)
+    first = await streams.append("t.a", b"1", expected_seq=0, headers=(("X", "y"),), ttl=None)
+    assert isinstance(first, Stored)
+    assert await streams.append("t.a", b"2", expected_seq=0, headers=(), ttl=None) == Conflict()
+    entry = await streams.read_last("T", "t.a")
+    assert entry is not None
+    assert (entry.seq, entry.body) == (first.seq, b"1")
+    assert await streams.read_last("T", "t.b") is None
+    await bus.close()
+
+
+async def test_a_tail_replays_follows_and_starts_over_when_the_stream_is_recreated(nats_server: NatsServer) -> None:
+    """A stream deleted under the tail is read again from its start, within seconds."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    streams = Streams(bus)
+    await streams.ensure(SPEC)
+    for name in ("a", "b"):
+        await streams.append(f"t.{name}", name.encode(), expected_seq=0, headers=(), ttl=None)
+    log: list[str] = []
+    tail = Tail(
+        bus,
+        SPEC,
+        on_entry=lambda entry: log.append(entry.body.decode()),
+        on_restart=lambda: log.append("restart"),
+        on_replayed=lambda: log.append("replayed"),
+    )
+    await tail.start()
+    await _until(lambda: log == ["a", "b", "replayed"])
+    await streams.append("t.c", b"c", expected_seq=0, headers=(), ttl=None)
+    await _until(lambda: log[-1] == "c")
+    await bus.jetstream.delete_stream("T")
+    await streams.ensure(SPEC)
+    await streams.append("t.d", b"d", expected_seq=0, headers=(), ttl=None)
+    tail.check()
+    await _until(lambda: log[4:] == ["restart", "d", "replayed"])
+    await tail.stop()
+    await bus.close()
+
+
+async def test_a_tail_goes_on_after_the_server_restarted(nats_server: NatsServer) -> None:
+    """Entries stored after a restart of nats-server arrive; entries from before do not arrive twice."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    streams = Streams(bus)
+    log: list[Entry] = []
+    tail = Tail(bus, SPEC, on_entry=log.append, on_restart=lambda: None, on_replayed=lambda: None)
+    await tail.start()
+    await streams.append("t.a", b"a", expected_seq=0, headers=(), ttl=None)
+    await _until(lambda: len(log) == 1)
+    await nats_server.stop()
+    await nats_server.start()
+    await _until(lambda: bus.connected)
+    tail.check()
+    await _until_stored(streams)
+    await _until(lambda: [entry.body for entry in log] == [b"a", b"b"])
+    await tail.stop()
+    await bus.close()
+
+
+async def _until_stored(streams: Streams) -> None:
+    for _ in range(100):
+        if isinstance(await streams.append("t.b", b"b", expected_seq=0, headers=(), ttl=None), Stored):
+            return
+        await asyncio.sleep(0.1)
+
+
+async def _until(condition: object, timeout_s: float = 10) -> None:
+    assert callable(condition)
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -1,0 +1,175 @@
+"""Owns the controller's settings: what there is to set, what each may be, and where a mistake came from.
+
+Sources, strongest first: flags, ``CRANK_…`` variables, one YAML file, defaults. It refuses to know what a setting is
+for beyond its range; ``controller.app`` takes the result, and the command line calls ``load_settings``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from subjects.tokens import TOKEN_RULE, is_token
+
+_PREFIX = "CRANK_"
+_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
+# Flags whose names are not the setting's own.
+_FLAGS = {"nats_url": "--nats", "controller_id": "--id"}
+
+
+class SettingsError(Exception):
+    """One line per mistake: where it stands, and what it should be."""
+
+
+def _new_id() -> str:
+    return f"c-{secrets.token_hex(4)}"
+
+
+class ControllerSettings(BaseSettings):
+    """Everything one controller can be told. A description completes the sentence "must be …"."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    nats_url: str = Field(
+        "nats://127.0.0.1:4222", description="one or more nats:// or tls:// addresses, separated by commas"
+    )
+    prefix: str = Field("crank", description=TOKEN_RULE)
+    controller_id: str = Field(default_factory=_new_id, description=TOKEN_RULE)
+    http_host: str = Field("127.0.0.1", min_length=1, description="the address to serve metrics and health on")
+    # 9464 is the port OpenTelemetry's Prometheus exporters use.
+    http_port: int = Field(9464, ge=0, le=65535, description="a port from 0 (any free one) to 65535")
+    default_timeout_ms: int = Field(
+        30_000, ge=1, le=86_400_000, description="a whole number of milliseconds from 1 to 86400000"
+    )
+    # nats-server itself takes at most 64 MB, headers included.
+    max_body_bytes: int = Field(
+        1_048_576, ge=1, le=64 * 1024 * 1024 - 65_536, description="a whole number of bytes from 1 to 67043328"
+    )
+    heartbeat_interval_s: float = Field(
+        2.0, ge=0.05, le=60, allow_inf_nan=False, description="a number of seconds from 0.05 to 60"
+    )
+    replicas: int = Field(1, ge=1, le=5, description="a number of JetStream replicas from 1 to 5")
+    drain_timeout_s: float = Field(
+        30.0, ge=0, le=3600, allow_inf_nan=False, description="a number of seconds from 0 to 3600"
+    )
+    queue_limit: int = Field(
+        1000, ge=0, le=1_000_000, description="how many requests of a capability may wait, from 0 to 1000000"
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="a number of attempts from 1 to 100")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="one of: debug, info, warning, error"
+    )
+
+    @field_validator("nats_url")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        if not all(part.strip().startswith(_SCHEMES) and part.strip().partition("://")[2] for part in value.split(",")):
+            raise ValueError
+        return value
+
+    @field_validator("prefix", "controller_id")
+    @classmethod
+    def _is_token(cls, value: str) -> str:
+        if not is_token(value):
+            raise ValueError
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+
+def load_settings(config_file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> ControllerSettings:
+    """The settings from all sources. ``config_file`` None means the one that ``CRANK_CONFIG`` names, if any.
+
+    ``overrides`` are flags by setting name; None stands for a flag that was not given.
+
+    Raises:
+        SettingsError: with every mistake there is, one a line.
+
+    """
+    flags = {name: value for name, value in (overrides or {}).items() if value is not None}
+    variables = {name.upper() for name, value in os.environ.items() if value}
+    named_by = "--config"
+    if config_file is None and os.environ.get("CRANK_CONFIG"):
+        config_file, named_by = Path(os.environ["CRANK_CONFIG"]), "CRANK_CONFIG"
+    stored = _read_file(config_file, named_by) if config_file is not None else {}
+    # What a variable says is left to pydantic-settings, so what the file says about the same setting is dropped.
+    heard = {key: value for key, value in stored.items() if (_PREFIX + key).upper() not in variables}
+
+    def source(name: str) -> str:
+        if name in flags:
+            return _FLAGS.get(name, "--" + name.replace("_", "-"))
+        return f"{config_file}: {name}" if name in heard else (_PREFIX + name).upper()
+
+    mistakes = _unknown(stored, config_file)
+    try:
+        settings = ControllerSettings(**{**{k: v for k, v in heard.items() if k in _known()}, **flags})
+    except ValidationError as error:
+        mistakes += [_mistake(source, str(item["loc"][0]), item["input"]) for item in error.errors()]
+        raise SettingsError("\n".join(mistakes)) from None
+    if mistakes:
+        raise SettingsError("\n".join(mistakes))
+    return settings
+
+
+def _known() -> Mapping[str, Any]:
+    return ControllerSettings.model_fields
+
+
+def _mistake(source: Callable[[str], str], name: str, value: object) -> str:
+    field = ControllerSettings.model_fields[name]
+    return f"{source(name)} must be {field.description}, not {value!r:.60}"
+
+
+def _unknown(stored: Mapping[str, Any], config_file: Path | None) -> list[str]:
+    lines = []
+    for key in stored.keys() - _known().keys():
+        near = difflib.get_close_matches(key, _known(), n=1)
+        advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(_known())}"
+        lines.append(f"{config_file}: {key} is not a setting; {advice}")
+    return sorted(lines)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML keeps the last of two equal keys; here that is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):
+                if key in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", key_node.start_mark)
+                seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _read_file(path: Path, named_by: str) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{named_by}: {path} cannot be read: {reason}") from None
+    try:
+        content = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        raise SettingsError(
+            f"{path}:{where} {getattr(error, 'problem', None) or 'holds characters that YAML does not allow'}"
+        ) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path} must be a mapping of settings, such as `http_port: 9464`")
+    return {str(key): value for key, value in content.items()}

@@ -1,0 +1,48 @@
+# Every target sets up what it needs: a Python of at least 3.11 and a package index are enough.
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# The first Python that is new enough; `make PYTHON=/path/to/python …` names another.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: help install demo up test check lock clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## the locked dependencies and Crank itself, into .venv
+
+$(INSTALLED): requirements-dev.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Crank needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(INSTALLED)  ## start everything on free ports, send real requests, show what was decided, stop
+	@$(BIN)/crank demo
+
+up: $(INSTALLED)  ## a NATS server, a controller and the reference workers, until Ctrl-C
+	@$(BIN)/crank up
+
+test: $(INSTALLED)  ## all tests, with branch coverage of the core and the contract
+	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term-missing
+
+check: $(INSTALLED)  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One resolution for every platform; the index it came from is no part of it.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --no-annotate pyproject.toml
+
+lock: $(INSTALLED)  ## resolve the dependencies anew
+	$(COMPILE) --upgrade -o requirements.lock
+	$(COMPILE) --upgrade --constraints requirements.lock --group dev -o requirements-dev.lock
+
+clean:  ## remove what the targets above made, but not .crank
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

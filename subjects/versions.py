@@ -1,11 +1,12 @@
 """Owns semantic versions and ranges of them. The syntax and the order are the ``semantic_version`` library's.
 
-Ranges are npm's (``^1.2``, ``~1.2.3``, ``1.x``, ``a || b``), with a comma allowed between bounds (``>=2,<3``).
+Ranges are npm's (``^1.2``, ``~1.2.3``, ``1.x``, ``a || b``), with a comma allowed between bounds (``>=2, <3``).
 As in npm, a pre-release matches only a range that names a pre-release of the same version.
 """
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from semantic_version import NpmSpec, Version
@@ -14,11 +15,14 @@ from semantic_version import NpmSpec, Version
 MAX_RANGE_CHARS = 128
 MAX_VERSION_CHARS = 64
 
+_after_operator = re.compile(r"(?<=[<>=^~]) ").sub
+
 
 @lru_cache(maxsize=4096)
 def parse_version(text: str) -> Version | None:
     """The version, or None when ``text`` is not a semantic version (``1.2.3``, ``2.0.0-rc.1``)."""
-    if len(text) > MAX_VERSION_CHARS:
+    # The library takes a line end after a version and digits of any script; a version becomes a header value.
+    if len(text) > MAX_VERSION_CHARS or not (text.isascii() and text.isprintable()):
         return None
     try:
         return Version(text)  # type: ignore[no-untyped-call]
@@ -28,11 +32,14 @@ def parse_version(text: str) -> Version | None:
 
 @lru_cache(maxsize=1024)
 def _spec(text: str) -> NpmSpec | None:
-    if not text.strip() or len(text) > MAX_RANGE_CHARS:
+    if len(text) > MAX_RANGE_CHARS:
+        return None
+    plain = _after_operator("", " ".join(text.replace(",", " ").replace("==", "=").split()))
+    if not plain:
         return None
     try:
-        return NpmSpec(text.replace(",", " ").replace("==", "="))  # type: ignore[no-untyped-call]
-    except ValueError:
+        return NpmSpec(plain)  # type: ignore[no-untyped-call]
+    except (ValueError, AttributeError):  # the library does not check the ends of `a - b` before it reads them
         return None
 
 

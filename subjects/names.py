@@ -34,7 +34,7 @@ class Subjects:
 
     def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
         self.prefix = _token(prefix, "prefix")
-        upper = prefix.upper().replace("-", "_")
+        upper = prefix.upper()
         self.stream_registry = f"{upper}_REGISTRY"
         self.stream_jobs = f"{upper}_JOBS"
         self.stream_dead = f"{upper}_DEAD"

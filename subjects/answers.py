@@ -11,7 +11,7 @@ import msgspec
 
 from subjects import headers as h
 from subjects.errors import Refusal
-from subjects.headers import Block, build_block, one_line, parse_block
+from subjects.headers import MAX_CONTENT_TYPE_CHARS, Block, build_block, one_line, parse_block
 
 NotRunReason = Literal["busy", "draining", "deadline"]
 FrameKind = Literal["chunk", "progress", "end"]
@@ -91,6 +91,8 @@ def _read(block: Block, body: bytes) -> Answer:
     fault = _fault(ours, block.passed, body)
     if isinstance(fault, Garbage):
         return fault
+    if len(ours.get("content-type", "")) > MAX_CONTENT_TYPE_CHARS:
+        return Garbage(f"{h.CONTENT_TYPE} must be a media type of at most {MAX_CONTENT_TYPE_CHARS} characters")
     if (kind := ours.get("crank-frame")) is not None:
         seq = ours.get("crank-seq", "")
         if not (seq.isascii() and seq.isdigit() and len(seq) <= 9):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from unicodedata import category
 
 import msgspec
 
@@ -45,19 +46,25 @@ JOB_STATUS = "Crank-Job-Status"
 
 DEFAULT_CONTENT_TYPE = "application/json"
 
-# Enough for a long tracestate and a page of the caller's own headers; a block is copied on every hop.
+# The caller's own headers, several pages of them; they are copied on every hop.
 MAX_BLOCK_BYTES = 16 * 1024
+# What the router adds may not push a block that it accepted over the next reader's limit: the longest tracestate, media
+# type, identity and error text come to 7 KiB.
+_MAX_RAW_BYTES = MAX_BLOCK_BYTES + 8 * 1024
+MAX_CONTENT_TYPE_CHARS = 255
 
 _START = "NATS/1.0"
-# One pass over the block: a status line, then `token: value` lines without control characters, then an empty line.
-# A stray CR or LF inside a value would become a header of its own at the worker.
+# One pass over the block: a status line, then `name: value` lines without control characters, then an empty line.
+# A stray CR or LF inside a value would become a header of its own at the worker. Names are ADR-4's: printable ASCII.
 _block = re.compile(
     r"NATS/1\.0(?: ([1-9][0-9]{2})?[^\r\n]*)?\r\n"
-    r"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*)\r\n"
+    r"((?:[!-9;-~]{1,128}:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*)\r\n"
 ).fullmatch
 
 _OURS = frozenset({TRACEPARENT, TRACESTATE, IDEMPOTENCY_KEY.lower(), CONTENT_TYPE.lower()})
 _OUR_PREFIXES = ("crank-", "nats-")
+# Controls, lone surrogates (a file name in an error message may hold them), line and paragraph separators.
+_UNFIT = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -82,8 +89,8 @@ def parse_block(raw: bytes | None) -> Block | Refusal:
     """
     if not raw:
         return EMPTY
-    if len(raw) > MAX_BLOCK_BYTES:
-        return malformed(f"The headers are {len(raw)} bytes; keep them under {MAX_BLOCK_BYTES}.")
+    if len(raw) > _MAX_RAW_BYTES:
+        return _too_long(len(raw))
     try:
         match = _block(raw.decode())
     except UnicodeDecodeError:
@@ -104,7 +111,13 @@ def parse_block(raw: bytes | None) -> Block | Refusal:
             ours[low] = value.strip()
         else:
             passed += line + "\r\n"
+    if len(raw) > MAX_BLOCK_BYTES and (size := len(passed.encode())) > MAX_BLOCK_BYTES:
+        return _too_long(size)
     return Block(ours, passed, int(status) if status else 0)
+
+
+def _too_long(size: int) -> Refusal:
+    return malformed(f"The headers are {size} bytes; keep them under {MAX_BLOCK_BYTES}.")
 
 
 def build_block(pairs: Iterable[tuple[str, str]], passed: str = "") -> bytes:
@@ -114,5 +127,5 @@ def build_block(pairs: Iterable[tuple[str, str]], passed: str = "") -> bytes:
 
 
 def one_line(text: str, limit: int = 512) -> str:
-    """``text`` made fit for a header value: control characters become spaces, and at most ``limit`` characters stay."""
-    return "".join(c if c >= " " and c != "\x7f" else " " for c in text[:limit]).strip()
+    """``text`` made fit for a header value: at most ``limit`` characters, spaces for what may not be there."""
+    return "".join(" " if category(c) in _UNFIT else c for c in text[:limit]).strip()

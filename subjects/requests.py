@@ -13,14 +13,13 @@ import msgspec
 
 from subjects import headers as h
 from subjects.errors import Offence, Refusal, describe, malformed
-from subjects.headers import Block
+from subjects.headers import MAX_CONTENT_TYPE_CHARS, Block
 from subjects.tokens import TOKEN_RULE, is_token
 from subjects.trace import MAX_TRACESTATE_CHARS, TraceContext, parse_traceparent
 from subjects.versions import is_range
 
 MAX_TIMEOUT_MS = 86_400_000
 MAX_CONSTRAINTS_CHARS = 4096
-MAX_CONTENT_TYPE_CHARS = 255
 PRIORITIES = ("low", "normal", "high")
 ConstraintValue = str | bool | int | float
 
@@ -114,7 +113,12 @@ def _constraints(text: str) -> str:
         items = msgspec.json.decode(text.encode(), type=dict[str, ConstraintValue])
     except (msgspec.DecodeError, RecursionError):
         raise _Bad('must be a JSON object of numbers, strings and booleans, such as {"gpu_count": 1}') from None
-    return msgspec.json.encode(items, order="deterministic").decode()
+    return msgspec.json.encode({k: _plain(v) for k, v in items.items()}, order="deterministic").decode()
+
+
+def _plain(value: ConstraintValue) -> ConstraintValue:
+    # 1, 1.0 and 1e0 mean the same; past 2**53 a float no longer tells whole numbers apart.
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 # lower-case header → (field, parser, may be forgiven: the trace recommendation says to restart a broken trace)

@@ -1,0 +1,215 @@
+"""Owns putting a controller together, starting it and draining it. No decision and no bytes: only wiring."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING
+
+from bus import Bus, Subscription
+from bus.connection import BusError
+from controller.core.commands import Command
+from controller.core.events import Event
+from controller.core.registry import Registry
+from controller.core.router import Router
+from controller.core.world import Limits, World
+from controller.driver import Driver
+from controller.edge.admin import Admin
+from controller.edge.claims import NoClaims
+from controller.edge.inbound import Inbound
+from controller.edge.outbound import Outbound
+from controller.edge.policy import OpenPolicy
+from controller.edge.record_sink import RecordSink
+from controller.edge.registry_log import RegistryLog
+from controller.edge.schemas import Schemas
+from controller.settings import ControllerSettings
+from subjects.headers import MAX_BLOCK_BYTES
+from subjects.names import QUEUE_CONTROLLERS, Subjects
+from subjects.tokens import CapabilityId
+
+if TYPE_CHECKING:
+    from controller.edge.http import HttpPort
+
+log = logging.getLogger("crank.controller")
+
+_REPLAY_TIMEOUT_S = 60.0
+# How often a draining controller looks whether its last request is done.
+_DRAIN_POLL_S = 0.02
+
+
+class _Timeouts:
+    """One patience for all, until objectives say more."""
+
+    def __init__(self, default_ms: int) -> None:
+        self._default_ms = default_ms
+
+    def timeout_ms(self, capability: CapabilityId) -> int:
+        """Milliseconds."""
+        return self._default_ms
+
+
+class _Loop:
+    """The driver's surroundings in production: the clock, the event loop's one timer, the edge."""
+
+    def __init__(self) -> None:
+        self.driver: Driver | None = None
+        self.outbound: Outbound | None = None
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def now(self) -> float:
+        """Seconds; the event loop's own clock is too coarse to measure a request by."""
+        return time.monotonic()
+
+    def perform(self, command: Command) -> Event | None:
+        """Carry out a command."""
+        assert self.outbound is not None
+        return self.outbound.perform(command)
+
+    def wake_at(self, due: float) -> None:
+        """Arm the one timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._tick)
+
+    def _tick(self) -> None:
+        assert self.driver is not None
+        self.driver.tick()
+
+    def stop(self) -> None:
+        """Disarm the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+class Controller:
+    """One controller: ``await start()``, serve, ``await stop()``."""
+
+    def __init__(self, settings: ControllerSettings) -> None:
+        self.settings = settings
+        self.http_url = ""
+        self._bus: Bus | None = None
+        self._registry: RegistryLog | None = None
+        self._router: Router | None = None
+        self._loop: _Loop | None = None
+        self._http: HttpPort | None = None
+        self._intake: list[Subscription] = []
+        self._draining = False
+
+    async def start(self) -> None:
+        """Connect, replay the registry, subscribe; returns when requests are served.
+
+        Raises:
+            BusUnavailable: no NATS server answers.
+            BusError: JetStream is off, full or unreachable; the message says which.
+            OSError: the HTTP port cannot be had.
+
+        """
+        settings = self.settings
+        subjects = Subjects(settings.prefix)
+        self._bus = bus = await Bus.connect(
+            settings.nats_url, name=f"crank-controller {settings.controller_id}", on_reconnect=self._reconnected
+        )
+        self._loop = loop = _Loop()
+        schemas = Schemas()
+        world = World(
+            controller_id=settings.controller_id,
+            registry=Registry(settings.heartbeat_interval_s),
+            timeouts=_Timeouts(settings.default_timeout_ms),
+            check=schemas.check,
+            chance=random.Random(),
+            limits=Limits(queue_limit=settings.queue_limit, max_attempts=settings.max_attempts),
+            now=loop.now(),
+        )
+        self._router = router = Router(world)
+        loop.driver = driver = Driver(router, loop)
+        replies = bus.new_inbox()
+        records = RecordSink()
+        self._registry = registry = RegistryLog(bus, subjects, settings.replicas, driver.feed)
+        loop.outbound = outbound = Outbound(
+            bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), NoClaims(), records
+        )
+        # A request goes on to a worker with headers added, in one NATS message.
+        room = bus.max_body_bytes - 2 * MAX_BLOCK_BYTES
+        inbound = Inbound(subjects, schemas, min(settings.max_body_bytes, room), driver.feed, outbound.refuse)
+        admin = Admin(subjects, router, records, outbound.reply_json, outbound.refuse)
+        driver.start()
+        await registry.start()
+        await self._replayed(registry)
+        await bus.subscribe(f"{replies}.*", inbound.answer)
+        await bus.subscribe(subjects.all("heartbeat"), inbound.heartbeat)
+        await bus.subscribe(subjects.all("cancel"), inbound.cancel)
+        for kind, handler in (
+            ("register", inbound.register),
+            ("deregister", inbound.deregister),
+            ("cancel", inbound.last_cancel),
+            ("admin", admin.handle),
+            ("request", inbound.request),
+        ):
+            self._intake.append(await bus.subscribe(subjects.all(kind), handler, QUEUE_CONTROLLERS))
+        await bus.flush()
+        await self._listen()
+        log.info("controller %s serves on %s", settings.controller_id, bus.url)
+
+    async def _replayed(self, registry: RegistryLog) -> None:
+        try:
+            await asyncio.wait_for(registry.replayed.wait(), _REPLAY_TIMEOUT_S)
+        except TimeoutError:
+            raise BusError(f"the registry was not replayed within {_REPLAY_TIMEOUT_S:g} s") from None
+
+    async def _listen(self) -> None:
+        from controller.edge.http import HttpPort  # after the subscriptions: its import takes a tenth of a second
+
+        self._http = HttpPort(self.settings.http_host, self.settings.http_port, self._not_ready)
+        await self._http.start()
+        self.http_url = self._http.url
+
+    def _not_ready(self) -> str | None:
+        if self._draining:
+            return "draining"
+        if self._bus is None or not self._bus.connected:
+            return "not connected to NATS"
+        if self._registry is None or not self._registry.replayed.is_set():
+            return "the registry is not replayed yet"
+        return None
+
+    async def _reconnected(self) -> None:
+        log.warning("connected to NATS again")
+        if self._registry is not None:
+            self._registry.check()
+
+    async def stop(self) -> None:
+        """Leave the queue groups, finish what was accepted (up to ``drain_timeout_s``), say goodbye. Never raises."""
+        self._draining = True
+        bus = self._bus
+        if bus is None:
+            return
+        try:
+            if bus.connected:
+                for subscription in self._intake:
+                    await bus.unsubscribe(subscription)
+                await bus.flush()  # what the server had already handed to us is in the core now
+            await self._drained()
+        except BusError as error:
+            log.warning("while draining: %s", error)
+        if self._registry is not None:
+            await self._registry.stop()
+        if self._http is not None:
+            await self._http.stop()
+        if self._loop is not None:
+            self._loop.stop()
+        await bus.close()
+
+    async def _drained(self) -> None:
+        router = self._router
+        if router is None:
+            return
+        patience_s = self.settings.drain_timeout_s
+        for _ in range(int(patience_s / _DRAIN_POLL_S)):
+            if not router.live:
+                return
+            await asyncio.sleep(_DRAIN_POLL_S)
+        if router.live:
+            log.warning("%d requests are not done after %g s; they are given up", router.live, patience_s)

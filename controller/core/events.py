@@ -1,0 +1,172 @@
+"""Owns everything that can happen to the core. The edge and the simulation make these; ``router`` takes them in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from controller.core.model import Request, Verdict
+from subjects.answers import Answer
+from subjects.manifests import Manifest
+from subjects.messages import Departure, Deregister, Heartbeat
+from subjects.tokens import DispatchId, RequestId, WorkerId
+
+
+class RequestArrived(msgspec.Struct, frozen=True):
+    """A caller wants something done."""
+
+    request: Request
+
+
+class VerdictReached(msgspec.Struct, frozen=True):
+    """The policy engine answered an ``Authorize``; ``life`` is the command's, opaque."""
+
+    life: Any
+    verdict: Verdict
+
+
+class ClaimAnswered(msgspec.Struct, frozen=True):
+    """The store answered a ``Claim``: won, or ``lost`` with the reason why it cannot protect the request."""
+
+    life: Any
+    lost: str | None
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """A worker, or nats-server in its place, answered a dispatch."""
+
+    dispatch_id: DispatchId
+    answer: Answer
+
+
+class CancelAsked(msgspec.Struct, frozen=True):
+    """A caller cancels. ``last`` marks the one controller that says so when nobody owns the request."""
+
+    caller: str
+    request_id: RequestId
+    reply: str
+    last: bool
+
+
+class RegisterAsked(msgspec.Struct, frozen=True):
+    """A worker registers. ``body`` is stored as it came; ``digest`` tells whether it is the one already stored."""
+
+    manifest: Manifest
+    digest: bytes
+    body: bytes
+    reply: str
+
+
+class DeregisterAsked(msgspec.Struct, frozen=True):
+    """A worker leaves."""
+
+    worker_id: WorkerId
+    message: Deregister
+    reply: str
+
+
+class HeartbeatSeen(msgspec.Struct, frozen=True):
+    """A worker says that it is there."""
+
+    worker_id: WorkerId
+    heartbeat: Heartbeat
+
+
+class StoredManifest(msgspec.Struct, frozen=True):
+    """A manifest in the registry stream: its sequence, and the digest of its bytes."""
+
+    worker_id: WorkerId
+    seq: int
+    manifest: Manifest
+    digest: bytes
+
+
+class StoredDeparture(msgspec.Struct, frozen=True):
+    """A departure in the registry stream."""
+
+    worker_id: WorkerId
+    seq: int
+    departure: Departure
+
+
+class EntrySeen(msgspec.Struct, frozen=True):
+    """The registry's tail brought an entry."""
+
+    entry: StoredManifest | StoredDeparture
+
+
+class RegistryRestarted(msgspec.Struct, frozen=True):
+    """The registry stream was recreated or went back: what is known may no longer be stored."""
+
+
+class WriteAnswered(msgspec.Struct, frozen=True):
+    """A write to the registry came back: ``seq`` when stored, ``conflict``, or neither and the reason."""
+
+    worker_id: WorkerId
+    seq: int | None
+    conflict: bool = False
+    reason: str = ""
+
+
+class SubjectRead(msgspec.Struct, frozen=True):
+    """A worker's subject in the registry was read: its entry or None; ``failed`` when nothing is known."""
+
+    worker_id: WorkerId
+    entry: StoredManifest | StoredDeparture | None
+    failed: bool = False
+
+
+class Stalled(msgspec.Struct, frozen=True):
+    """The process stood still (frozen, swapped out, starved) for so many milliseconds."""
+
+    ms: float
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed; something may be due."""
+
+
+# What a life is sent beside the answers to its commands --------------------------
+
+
+class DeadlinePassed(msgspec.Struct, frozen=True):
+    """The life's time ran out."""
+
+
+class Cancelled(msgspec.Struct, frozen=True):
+    """The caller cancelled this life."""
+
+
+class WorkerLost(msgspec.Struct, frozen=True):
+    """The worker that had the dispatch went away: silent for too long, or restarted."""
+
+    reason: str
+
+
+class Woken(msgspec.Struct, frozen=True):
+    """An offer of the pool that the life waits for may be free."""
+
+
+Event = (
+    RequestArrived
+    | VerdictReached
+    | ClaimAnswered
+    | Answered
+    | CancelAsked
+    | RegisterAsked
+    | DeregisterAsked
+    | HeartbeatSeen
+    | EntrySeen
+    | RegistryRestarted
+    | WriteAnswered
+    | SubjectRead
+    | Stalled
+    | Tick
+)
+LifeEvent = VerdictReached | ClaimAnswered | Answer | DeadlinePassed | Cancelled | WorkerLost | Woken
+
+DEADLINE_PASSED = DeadlinePassed()
+CANCELLED = Cancelled()
+WOKEN = Woken()
+TICK = Tick()

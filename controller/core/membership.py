@@ -1,0 +1,303 @@
+"""Owns how workers come, stay and leave: registrations, departures, heartbeats, and the registry stream behind them.
+
+A registration is in force when the stream has stored it, under the sequence that was known when it arrived; so of two
+controllers only one wins. *Gone* is each controller's own view and is never written. ``router`` calls it and is told
+which dispatches are lost and which offers became free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controller.core.commands import (
+    Command,
+    Publish,
+    ReadSubject,
+    ReplyJson,
+    ReplyRefusal,
+    SendControl,
+    StoreDeparture,
+    StoreManifest,
+)
+from controller.core.events import (
+    DeregisterAsked,
+    HeartbeatSeen,
+    RegisterAsked,
+    StoredDeparture,
+    StoredManifest,
+    SubjectRead,
+    WriteAnswered,
+)
+from controller.core.fleet import Offer, State, Worker
+from controller.core.world import World
+from subjects.errors import ErrorKind, Refusal
+from subjects.messages import Control, Departure, Registered, encode
+from subjects.tokens import CapabilityId, WorkerId
+
+# A registration that loses the race this often is somebody else's to make.
+_MAX_TRIES = 3
+# Unknown workers whose subject is being read; more than this at once is a flood, and their next heartbeat tries again.
+_MAX_READING = 512
+_REREGISTER = Control("reregister", error="worker_not_registered")
+
+
+@dataclass(slots=True)
+class _Joining:
+    """A registration that waits for the stream."""
+
+    asked: RegisterAsked
+    tries: int = 0
+
+
+class Membership:
+    """The comings and goings of workers, as decisions. ``lost`` and ``freed`` are the router's ears."""
+
+    def __init__(
+        self,
+        world: World,
+        emit: Callable[[Command], None],
+        lost: Callable[[Worker, str], None],
+        freed: Callable[[list[Offer]], None],
+        watch: Callable[[Worker], None],
+    ) -> None:
+        self._world = world
+        self._registry = world.registry
+        self._emit = emit
+        self._lost = lost
+        self._freed = freed
+        self._watch = watch
+        self._joining: dict[WorkerId, _Joining] = {}
+        self._leaving: dict[WorkerId, DeregisterAsked] = {}
+        self._reading: set[WorkerId] = set()
+
+    # Coming ---------------------------------------------------------------------
+
+    def register(self, event: RegisterAsked) -> None:
+        """A worker asks to be registered."""
+        worker_id = event.manifest.worker_id
+        joining = self._joining.get(worker_id)
+        if joining is not None and joining.asked.digest != event.digest:
+            self._refuse(event, ErrorKind.STORE_UNAVAILABLE, "Another registration of this id is under way; try again.")
+            return
+        self._joining[worker_id] = _Joining(event, joining.tries if joining else 0)
+        if joining is None:
+            self._join(worker_id)
+
+    def _join(self, worker_id: WorkerId) -> None:
+        joining = self._joining[worker_id]
+        event = joining.asked
+        worker = self._registry.workers.get(worker_id)
+        if worker is not None and self._taken(worker, event):
+            self._refuse(
+                event,
+                ErrorKind.WORKER_ID_TAKEN,
+                f"{worker_id} is registered by another live process; stop that one, or choose another id.",
+            )
+            return
+        if worker is None and len(self._registry.workers) >= self._world.limits.max_workers:
+            self._refuse(event, ErrorKind.OVERLOADED, "This installation has as many workers as it allows.")
+            return
+        if worker is not None and worker.digest == event.digest and worker.seq > 0:
+            self._accept(event, worker.seq)
+            return
+        self._emit(StoreManifest(worker_id, event.body, self._registry.seqs.get(worker_id, 0)))
+
+    def _taken(self, worker: Worker, event: RegisterAsked) -> bool:
+        instance = event.manifest.instance
+        if instance is None or worker.instance is None or instance == worker.instance:
+            return False
+        if worker.heard:
+            return worker.state is State.ALIVE or worker.state is State.SUSPECT
+        # Only read from the stream so far: give it an interval to be heard before its place is taken.
+        return self._world.now - worker.seen_at < self._registry.interval_s
+
+    def _accept(self, event: RegisterAsked, seq: int) -> None:
+        manifest = event.manifest
+        del self._joining[manifest.worker_id]
+        self._put_in_force(StoredManifest(manifest.worker_id, seq, manifest, event.digest), heard=True)
+        answer = Registered(manifest.worker_id, self._world.controller_id, self._registry.interval_s)
+        self._emit(ReplyJson(event.reply, encode(answer)))
+
+    def _put_in_force(self, entry: StoredManifest, *, heard: bool) -> None:
+        registry = self._registry
+        before = registry.workers.get(entry.worker_id)
+        known = before is not None and before.state is not State.GONE
+        if before is not None and before.instance != entry.manifest.instance and before.in_flight:
+            self._lost(before, "it restarted")
+        worker = registry.accept(entry.manifest, entry.digest, entry.seq, self._world.now, heard=heard)
+        self._watch(worker)
+        if not known:
+            self._tell("joined", worker)
+        self._freed([offer for offer in worker.offers if offer.free])
+
+    def _refuse(self, event: RegisterAsked, kind: ErrorKind, detail: str) -> None:
+        self._joining.pop(event.manifest.worker_id, None)
+        retry_ms = int(self._registry.interval_s * 1000)
+        self._emit(ReplyRefusal(event.reply, Refusal(kind, detail, retry_after_ms=retry_ms)))
+
+    # Leaving --------------------------------------------------------------------
+
+    def deregister(self, event: DeregisterAsked) -> None:
+        """A worker asks to leave: it gets no new work from now on, whether or not the stream can be written."""
+        worker = self._registry.workers.get(event.worker_id)
+        if worker is None:
+            self._emit(ReplyJson(event.reply, encode({"status": "deregistered", "worker_id": event.worker_id})))
+            return
+        instance = event.message.instance
+        if instance is not None and worker.instance is not None and instance != worker.instance:
+            detail = f"{event.worker_id} is registered by another process, which alone may deregister it."
+            self._emit(ReplyRefusal(event.reply, Refusal(ErrorKind.WORKER_ID_TAKEN, detail)))
+            return
+        self._set_state(worker, State.DRAINING)
+        self._leaving[event.worker_id] = event
+        departure = Departure(
+            event.worker_id, tuple(dict.fromkeys(o.capability for o in worker.offers)), event.message.reason
+        )
+        self._emit(StoreDeparture(event.worker_id, departure, self._registry.seqs.get(event.worker_id, 0)))
+
+    def _depart(self, worker_id: WorkerId, seq: int, departure: Departure | None) -> None:
+        registry = self._registry
+        registry.seqs[worker_id] = seq
+        for capability in departure.capabilities if departure is not None else ():
+            registry.group_of(CapabilityId(capability))
+        worker = registry.workers.get(worker_id)
+        if worker is not None:
+            registry.remove(worker)
+            self._tell("left", worker)
+
+    # The stream -----------------------------------------------------------------
+
+    def written(self, event: WriteAnswered) -> None:
+        """A write came back: stored, refused by its sequence, or unknown."""
+        worker_id = event.worker_id
+        joining, leaving = self._joining.get(worker_id), self._leaving.get(worker_id)
+        if event.conflict:
+            self._emit(ReadSubject(worker_id))
+        elif joining is not None:
+            if event.seq is not None:
+                self._accept(joining.asked, event.seq)
+            else:
+                self._refuse(joining.asked, ErrorKind.STORE_UNAVAILABLE, _not_stored(event.reason))
+        elif leaving is not None:
+            del self._leaving[worker_id]
+            if event.seq is None:
+                refusal = Refusal(ErrorKind.STORE_UNAVAILABLE, _not_stored(event.reason))
+                self._emit(ReplyRefusal(leaving.reply, refusal))
+                return
+            self._depart(worker_id, event.seq, None)
+            self._emit(ReplyJson(leaving.reply, encode({"status": "deregistered", "worker_id": worker_id})))
+
+    def entry(self, entry: StoredManifest | StoredDeparture, *, heard: bool = False) -> None:
+        """The stream says so; older news than what is known is no news."""
+        known = self._registry.seqs.get(entry.worker_id, 0)
+        worker = self._registry.workers.get(entry.worker_id)
+        if entry.seq <= known and (worker is None or worker.seq > 0):
+            return
+        if isinstance(entry, StoredDeparture):
+            self._depart(entry.worker_id, entry.seq, entry.departure)
+        elif worker is not None and worker.digest == entry.digest:
+            worker.seq = self._registry.seqs[entry.worker_id] = entry.seq  # stored again; nothing else is new
+        else:
+            self._put_in_force(entry, heard=heard)
+
+    def restarted(self) -> None:
+        """The stream is another one: workers go on, and are asked to register again as they are heard."""
+        self._registry.seqs.clear()
+        for worker in self._registry.workers.values():
+            worker.seq = 0
+
+    def read(self, event: SubjectRead) -> None:
+        """A worker's subject was read: after a lost race, or because nobody here knew the worker."""
+        worker_id = event.worker_id
+        asked = worker_id in self._reading
+        self._reading.discard(worker_id)
+        if event.entry is None and not event.failed:
+            self._registry.seqs.pop(worker_id, None)
+        if event.entry is not None:
+            self.entry(event.entry, heard=asked)
+        joining, leaving = self._joining.get(worker_id), self._leaving.pop(worker_id, None)
+        if joining is not None:
+            joining.tries += 1
+            if event.failed or joining.tries >= _MAX_TRIES:
+                self._refuse(joining.asked, ErrorKind.STORE_UNAVAILABLE, _not_stored("others write to it"))
+            else:
+                self._join(worker_id)
+        elif leaving is not None:
+            self.deregister(leaving)
+        elif asked and not event.failed and not isinstance(event.entry, StoredManifest):
+            self._emit(SendControl(worker_id, _REREGISTER))
+
+    # Staying --------------------------------------------------------------------
+
+    def heartbeat(self, event: HeartbeatSeen) -> None:
+        """A worker is there. One that nobody knows is looked up, and asked to register when that finds nothing."""
+        beat = event.heartbeat
+        worker = self._registry.workers.get(event.worker_id)
+        if worker is None:
+            known = event.worker_id in self._reading or event.worker_id in self._joining or beat.draining
+            if not known and len(self._reading) < _MAX_READING:
+                self._reading.add(event.worker_id)
+                self._emit(ReadSubject(event.worker_id))
+            return
+        if beat.instance is not None and worker.instance is not None and beat.instance != worker.instance:
+            return  # another process with the same id: its registration will be answered, its heartbeats do not count
+        worker.in_flight_reported = beat.in_flight
+        if worker.capacity != beat.capacity:
+            worker.capacity = beat.capacity
+            self._freed(self._registry.refresh(worker))
+        if beat.draining and worker.state is not State.DRAINING:
+            self._set_state(worker, State.DRAINING)
+        elif not beat.draining and worker.state is State.DRAINING and event.worker_id not in self._leaving:
+            self._set_state(worker, State.ALIVE)
+        self.heard(worker)
+        if worker.seq == 0 and event.worker_id not in self._joining:
+            self._emit(SendControl(event.worker_id, _REREGISTER))
+
+    def heard(self, worker: Worker) -> None:
+        """Any answer, frame or heartbeat says that a worker is there."""
+        if worker.state is State.ALIVE and worker.reachable:
+            worker.seen_at = self._world.now
+            return
+        before = self._registry.touch(worker, self._world.now)
+        if before is State.GONE:
+            self._watch(worker)
+            self._tell("joined", worker)
+        self._freed(self._registry.refresh(worker))
+
+    def check(self, worker: Worker) -> None:
+        """A worker's silence may have become too long."""
+        if self._registry.workers.get(worker.id) is not worker:
+            return
+        now = self._world.now
+        if worker.state is State.GONE and now >= self._registry.next_check(worker):
+            self._registry.remove(worker)
+            return
+        new = self._registry.overdue(worker, now)
+        if new is not None:
+            self._registry.refresh(worker)
+            self._tell("left" if new is State.GONE else "suspect", worker)
+            if new is State.GONE:
+                self._lost(worker, "its heartbeats stopped")
+        self._watch(worker)
+
+    def unreachable(self, worker: Worker) -> None:
+        """nats-server says that nobody listens on its subjects: no work until it is heard again."""
+        worker.reachable = False
+        self._registry.refresh(worker)
+
+    def draining(self, worker: Worker) -> None:
+        """It said that it drains."""
+        self._set_state(worker, State.DRAINING)
+
+    def _set_state(self, worker: Worker, state: State) -> None:
+        worker.state = state
+        self._freed(self._registry.refresh(worker))
+
+    def _tell(self, name: str, worker: Worker) -> None:
+        body = {"worker_id": str(worker.id), "state": worker.state.value, "controller": self._world.controller_id}
+        self._emit(Publish("worker", name, body))
+
+
+def _not_stored(reason: str) -> str:
+    return f"The registry stream did not take it ({reason}). It is safe to try again."

@@ -1,0 +1,91 @@
+"""Owns what is told about a request when it ends: the reply's particulars, the decision record, a dry run's answer."""
+
+from __future__ import annotations
+
+from controller.core.commands import Answer
+from controller.core.model import Attempt, DecisionRecord, Status, Timings
+from controller.core.selection import Candidate, explain
+from controller.core.world import Life, Outcome, World, WouldDispatch
+from subjects.errors import Refusal
+from subjects.messages import encode
+from subjects.replies import ReplyMeta
+from subjects.trace import traceparent
+
+_SERVER_FAULTS = frozenset({"worker_error", "worker_protocol", "worker_lost", "deadline", "cancelled"})
+
+
+def meta_of(life: Life, world: World, *, cost: bool) -> ReplyMeta:
+    """Who did the work, for the reply's headers. ``cost``: whether the work is paid for."""
+    request = life.request
+    trace = request.headers.trace
+    span_id = f"{world.chance.getrandbits(64):016x}"
+    offer = life.chosen if life.flights else None
+    return ReplyMeta(
+        request.request_id,
+        world.controller_id,
+        traceparent(life.trace_id, span_id, trace is not None and trace.sampled),
+        offer.worker.id if offer is not None else None,
+        offer.spec.version if offer is not None else None,
+        len(life.flights),
+        offer.spec.cost_tokens_per_invocation if cost and offer is not None else 0.0,
+    )
+
+
+def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Candidate, ...] = ()) -> DecisionRecord:
+    """The decision record of a life that has ended now."""
+    request, start, now = life.request, life.arrived_at, world.now
+    chosen = life.chosen
+    status, name, detail = _ending(outcome)
+    worker_s = 0.0
+    attempts = []
+    for flight in life.flights:
+        ended = flight.ended_at or now
+        worker_s += ended - flight.sent_at
+        attempts.append(
+            Attempt(
+                flight.offer.worker.id,
+                flight.dispatch_id,
+                _ms(flight.sent_at - start),
+                _ms(ended - start),
+                flight.end or "GivenUp",
+            )
+        )
+    return DecisionRecord(
+        request.request_id,
+        request.capability,
+        request.caller,
+        world.controller_id,
+        status,
+        name,
+        chosen.worker.id if chosen is not None else None,
+        chosen.spec.version if chosen is not None else None,
+        life.verdict,
+        tuple(attempts),
+        Timings(_ms(now - start), _ms(life.queued_s), _ms(worker_s)),
+        detail,
+        candidates,
+    )
+
+
+def _ending(outcome: Outcome) -> tuple[Status, str, str | None]:
+    if isinstance(outcome, Refusal):
+        suffix = outcome.kind.suffix
+        return ("error" if suffix in _SERVER_FAULTS else "rejected"), suffix, outcome.detail
+    return "success", "would_dispatch" if isinstance(outcome, WouldDispatch) else "answered", None
+
+
+def dry_run_answer(life: Life, outcome: Outcome, world: World) -> Answer:
+    """The decision record with every candidate, as the answer to a request that ran nothing."""
+    request = life.request
+    candidates: tuple[Candidate, ...] = ()
+    group = world.registry.groups.get(request.capability)
+    if group is not None and life.verdict is not None and life.verdict.allow:
+        pool = group.pool(request.headers.version, request.headers.constraints)
+        candidates = explain(group, pool, life.tried or (), world.now)
+    record = record_of(life, outcome, world, candidates)
+    meta = meta_of(life, world, cost=False)
+    return Answer(request.reply, meta, "application/json", "", encode(record))
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

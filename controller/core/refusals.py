@@ -1,0 +1,154 @@
+"""Owns the words of every refusal that the core makes: what happened, and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+
+from controller.core.fleet import Offer
+from controller.core.model import Mismatch, Request, Verdict
+from controller.core.pools import Group, Pool
+from controller.core.selection import left_out
+from controller.core.world import Life, World
+from subjects.answers import Fault
+from subjects.errors import ErrorKind, Offence, Refusal, Refused, malformed
+from subjects.tokens import CapabilityId, split_capability
+
+# Near matches are looked for among this many capabilities, so that made-up names stay cheap.
+_NEAR_AMONG = 500
+_NEAR_SHOWN = 3
+_CANDIDATES_SHOWN = 20
+# A worker of the contract's short life sends heartbeats every 2 s: waiting a little less than that is no use.
+RETRY_AFTER_MS = 2000
+BUSY_RETRY_AFTER_MS = 500
+
+
+def denied(request: Request, verdict: Verdict) -> Refusal:
+    """403, or 503 when the engine gave no clear answer."""
+    if verdict.unavailable:
+        detail = f"The policy could not be asked: {verdict.reason}. Nothing ran; try again, or tell the operator."
+        return Refusal(ErrorKind.POLICY_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS)
+    detail = f"{request.caller} may not call {request.capability}: {verdict.reason}. Ask the operator for access."
+    return Refusal(ErrorKind.POLICY_DENIED, detail)
+
+
+def never_offered(request: Request, groups: Mapping[CapabilityId, Group]) -> Refusal:
+    """404, with names that look like it."""
+    near = _near(request.capability, groups)
+    hint = f" Did you mean {' or '.join(near)}?" if near else " See `crank capabilities` for what is offered."
+    return Refusal(ErrorKind.NO_SUCH_CAPABILITY, f"No worker has offered {request.capability}.{hint}", near=near)
+
+
+def _near(wanted: CapabilityId, groups: Mapping[CapabilityId, Group]) -> tuple[str, ...]:
+    verb, name = split_capability(wanted)
+    names: list[CapabilityId] = []
+    for capability, _ in zip(groups, range(_NEAR_AMONG), strict=False):
+        names.append(capability)
+    same = [known for known in names if split_capability(known)[1] == name or split_capability(known)[0] == verb]
+    close = get_close_matches(wanted, names, n=_NEAR_SHOWN, cutoff=0.6)
+    return tuple(dict.fromkeys([*close, *same]))[:_NEAR_SHOWN]
+
+
+def bad_input(request: Request, mismatch: Mismatch) -> Refusal:
+    """400 for a body that is not JSON, 422 for one that does not fit."""
+    if not mismatch.is_json:
+        return malformed(
+            f"The payload is not JSON: {mismatch.message}. Send JSON, or name another Content-Type.",
+            Offence("", mismatch.message),
+        )
+    where = mismatch.path or "the payload"
+    detail = f"{where} does not fit the input schema of {request.capability}: {mismatch.message}."
+    return Refusal(ErrorKind.INVALID_INPUT, detail, offences=(Offence(mismatch.path, mismatch.message),))
+
+
+def unprotected(reason: str) -> Refusal:
+    """503: a keyed request is never run without the protection it asks for."""
+    detail = f"The key cannot be protected: {reason}. Nothing ran; send the request without Idempotency-Key, or later."
+    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS)
+
+
+def nobody(life: Life, group: Group, pool: Pool, world: World, last: Refusal | None) -> Refusal | None:
+    """Why no worker will ever take this request as things are, or None when waiting may help."""
+    if not pool.members and group.offers:
+        versions = ", ".join(sorted(group.versions))
+        detail = (
+            f"{group.capability} is offered (versions {versions}), but by no worker that fits this request; "
+            "loosen Crank-Version or Crank-Constraints."
+        )
+        return Refusal(ErrorKind.NO_MATCH, detail, candidates=_left_out(group, pool, life))
+    if not pool.eligible:
+        if last is not None:
+            return last
+        detail = f"{group.capability} is known, but every worker that offers it is away; start one, or try again later."
+        candidates = _left_out(group, pool, life)
+        return Refusal(ErrorKind.NO_WORKER, detail, retry_after_ms=RETRY_AFTER_MS, candidates=candidates)
+    if life.tried and all(o.worker.id in life.tried for o in pool.members if o.eligible):
+        detail = f"Every worker that offers {group.capability} was tried and none took the request; try again later."
+        return last or Refusal(ErrorKind.NO_WORKER, detail, retry_after_ms=RETRY_AFTER_MS)
+    if group.waiting >= world.limits.queue_limit:
+        detail = f"The queue of {group.capability} is full ({group.waiting} requests wait); slow down, or add workers."
+        return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=BUSY_RETRY_AFTER_MS)
+    if life.request.headers.dry_run:
+        detail = f"Every worker of {group.capability} is busy: the request would wait."
+        return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=BUSY_RETRY_AFTER_MS)
+    return None
+
+
+def _left_out(group: Group, pool: Pool, life: Life) -> tuple[Refused, ...]:
+    tried: Collection[str] = life.tried or ()
+    refused: list[Refused] = []
+    for offer in group.offers:
+        if len(refused) == _CANDIDATES_SHOWN:
+            break
+        refused.append(Refused(offer.worker.id, left_out(offer, pool, tried) or "is free"))
+    return tuple(refused)
+
+
+def worker_error(offer: Offer, fault: Fault) -> Refusal:
+    """500: the worker's own code and words inside."""
+    words = fault.message or "no message"
+    again = "It may be sent again." if fault.retryable else "Sending it again will not help; change the request."
+    detail = f"Worker {offer.worker.id} reported an error ({fault.code}): {words}. {again}"
+    return Refusal(
+        ErrorKind.WORKER_ERROR,
+        detail,
+        retry_after_ms=fault.retry_after_ms,
+        maybe_executed=True,
+        worker_code=fault.code,
+        worker_message=fault.message,
+    )
+
+
+def protocol(offer: Offer, how: str) -> Refusal:
+    """502: what the worker sent cannot be passed on."""
+    detail = f"Worker {offer.worker.id} broke the contract: {how}. Tell whoever runs it; the work may have been done."
+    return Refusal(ErrorKind.WORKER_PROTOCOL, detail, maybe_executed=True)
+
+
+def worker_lost(offer: Offer, reason: str) -> Refusal:
+    """503: it went away with the work."""
+    detail = f"Worker {offer.worker.id} went away ({reason}); the work may have been done: check before sending again."
+    return Refusal(ErrorKind.WORKER_LOST, detail, maybe_executed=True)
+
+
+def deadline(life: Life, where: str, now: float) -> Refusal:
+    """504, with where the time was spent."""
+    spent_ms, maybe = round((now - life.arrived_at) * 1000), life.executed > 0
+    done = "The work may have been done." if maybe else "Nothing ran."
+    detail = (
+        f"The time ran out after {spent_ms} ms, {where}. {done} If that was too short, send a larger Crank-Timeout-Ms."
+    )
+    return Refusal(ErrorKind.DEADLINE, detail, maybe_executed=maybe)
+
+
+def cancelled(life: Life) -> Refusal:
+    """499."""
+    maybe = life.executed > 0
+    done = "the work may have been done" if maybe else "nothing ran"
+    return Refusal(ErrorKind.CANCELLED, f"The caller cancelled; {done}.", maybe_executed=maybe)
+
+
+def no_such_request(request_id: str) -> Refusal:
+    """404 to a cancel."""
+    detail = f"No request {request_id} of this caller is running; it may be done already."
+    return Refusal(ErrorKind.NO_SUCH_REQUEST, detail)

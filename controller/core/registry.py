@@ -1,0 +1,157 @@
+"""Owns who is registered with what: workers by id, groups by capability, and each worker's liveness.
+
+It changes when told (an accepted manifest, a departure, a heartbeat, a missed one) and says what that changed. What
+is stored where, and who must be told, is ``membership``'s.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from controller.core.fleet import Offer, State, Worker
+from controller.core.pools import Group
+from subjects.manifests import Capability, Manifest, schema_text
+from subjects.tokens import CapabilityId, WorkerId
+
+# Heartbeats may be a quarter of an interval late before they count as missed.
+LATE_FACTOR = 0.25
+SUSPECT_AFTER = 2
+GONE_AFTER = 3
+# Gone workers are kept in view for an hour, as long as departures are kept in the stream.
+FORGET_AFTER_S = 3600.0
+
+
+class Registry:
+    """The fleet as one controller knows it. ``interval_s`` is the heartbeat interval that workers are told."""
+
+    def __init__(self, interval_s: float) -> None:
+        self.interval_s = interval_s
+        self.workers: dict[WorkerId, Worker] = {}
+        self.groups: dict[CapabilityId, Group] = {}
+        self.seqs: dict[WorkerId, int] = {}
+        """The registry stream's last known sequence of each worker's subject, departures too."""
+
+    def accept(self, manifest: Manifest, digest: bytes, seq: int, now: float, *, heard: bool) -> Worker:
+        """Put a manifest in force, in place of the one before; offers that stay keep their counts and estimates."""
+        worker = self.workers.get(manifest.worker_id)
+        if worker is None:
+            state = State.ALIVE if heard else State.SUSPECT
+            worker = Worker(manifest.worker_id, None, None, digest, seq, state, now, heard)
+            self.workers[worker.id] = worker
+        elif heard:
+            self.touch(worker, now)
+        worker.instance = manifest.instance
+        worker.spiffe_id = manifest.spiffe_id
+        worker.digest = digest
+        worker.seq = self.seqs[worker.id] = seq
+        if heard:
+            worker.state, worker.reachable = State.ALIVE, True
+        before = {(offer.capability, offer.spec.version): offer for offer in worker.offers}
+        worker.offers = [self._offer(worker, spec, before, now) for spec in manifest.capabilities]
+        for offer in before.values():
+            self.groups[offer.capability].discard(offer)
+        self.refresh(worker)
+        return worker
+
+    def _offer(
+        self, worker: Worker, spec: Capability, before: dict[tuple[CapabilityId, str], Offer], now: float
+    ) -> Offer:
+        capability = CapabilityId(sys.intern(spec.id))
+        group = self.group_of(capability)
+        fresh = _make_offer(worker, spec, capability, now)
+        old = before.pop((capability, spec.version), None)
+        if old is None:
+            group.add(fresh)
+            return fresh
+        group.discard(old)  # it may fit other pools now
+        old.spec, old.input_schema, old.output_schema = fresh.spec, fresh.input_schema, fresh.output_schema
+        old.timeout_s, old.max_output_bytes = fresh.timeout_s, fresh.max_output_bytes
+        group.add(old)
+        return old
+
+    def group_of(self, capability: CapabilityId) -> Group:
+        """The group of a capability that is, or was, offered."""
+        group = self.groups.get(capability)
+        if group is None:
+            group = self.groups[capability] = Group(capability)
+        return group
+
+    def remove(self, worker: Worker) -> None:
+        """Drop a worker; its capabilities stay known."""
+        worker.state = State.GONE
+        for offer in worker.offers:
+            self.groups[offer.capability].discard(offer)
+        self.workers.pop(worker.id, None)
+
+    def refresh(self, worker: Worker) -> list[Offer]:
+        """Enter a worker's present state into the pools; returns the offers that became free."""
+        return [offer for offer in worker.offers if self.groups[offer.capability].refresh(offer)]
+
+    # Liveness -------------------------------------------------------------------
+
+    def touch(self, worker: Worker, now: float) -> State:
+        """Note that a worker was heard; returns the state it was in."""
+        before = worker.state
+        worker.seen_at = now
+        worker.heard = True
+        if before is State.SUSPECT or before is State.GONE or not worker.reachable:
+            worker.reachable = True
+            if before is not State.DRAINING:
+                worker.state = State.ALIVE
+        return before
+
+    def overdue(self, worker: Worker, now: float) -> State | None:
+        """The state that silence has brought a worker to, or None when nothing changed."""
+        silent = now - worker.seen_at
+        if silent >= self._due(GONE_AFTER):
+            new = State.GONE
+        elif silent >= self._due(SUSPECT_AFTER) and worker.state is State.ALIVE:
+            new = State.SUSPECT
+        else:
+            return None
+        if worker.state is new:
+            return None
+        worker.state = new
+        return new
+
+    def next_check(self, worker: Worker) -> float:
+        """When ``overdue`` may change its mind next."""
+        if worker.state is State.GONE:
+            return worker.seen_at + FORGET_AFTER_S
+        return worker.seen_at + self._due(SUSPECT_AFTER if worker.state is State.ALIVE else GONE_AFTER)
+
+    def _due(self, missed: int) -> float:
+        return self.interval_s * (missed + LATE_FACTOR)
+
+
+def _make_offer(worker: Worker, spec: Capability, capability: CapabilityId, now: float) -> Offer:
+    constraints = spec.constraints or {}
+    declared = spec.slo.latency_p50_ms if spec.slo is not None else None
+    offer = Offer(
+        worker=worker,
+        # Equal schemas are one text; the strings that every worker of a kind repeats are one object.
+        spec=msgspec.structs.replace(
+            spec,
+            verb=sys.intern(spec.verb),
+            name=sys.intern(spec.name),
+            version=sys.intern(spec.version),
+            input_schema=None,
+            output_schema=None,
+        ),
+        input_schema=schema_text(spec.input_schema),
+        output_schema=schema_text(spec.output_schema),
+        capability=capability,
+        address=f"{worker.id}.{spec.verb}.{spec.name}",
+        timeout_s=_positive(constraints.get("timeout_s")),
+        max_output_bytes=int(_positive(constraints.get("max_output_bytes")) or 0) or None,
+        estimated_at=now,
+    )
+    if declared:
+        offer.mean_ms = declared
+    return offer
+
+
+def _positive(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else None

@@ -1,0 +1,416 @@
+"""Owns the way into the core: ``handle(event, now)`` takes in what happened and returns what to do about it.
+
+It runs the lives, keeps which dispatch belongs to which, and knows when something is due. It never awaits, reads no
+clock and rolls no dice of its own. ``controller.driver`` and the simulation call it.
+"""
+
+from __future__ import annotations
+
+from controller.core import records, refusals
+from controller.core.commands import (
+    Answer,
+    Ask,
+    Authorize,
+    Claim,
+    Command,
+    Dispatch,
+    Forward,
+    GiveUp,
+    Protect,
+    Record,
+    Refuse,
+    ReplyJson,
+    ReplyRefusal,
+    Send,
+    SendControl,
+    Wait,
+)
+from controller.core.events import (
+    CANCELLED,
+    DEADLINE_PASSED,
+    WOKEN,
+    Answered,
+    CancelAsked,
+    ClaimAnswered,
+    DeregisterAsked,
+    EntrySeen,
+    Event,
+    HeartbeatSeen,
+    LifeEvent,
+    RegisterAsked,
+    RegistryRestarted,
+    RequestArrived,
+    Stalled,
+    SubjectRead,
+    Tick,
+    VerdictReached,
+    WorkerLost,
+    WriteAnswered,
+)
+from controller.core.fleet import Offer, Worker
+from controller.core.life import live
+from controller.core.membership import Membership
+from controller.core.timers import Timers
+from controller.core.world import Flight, Life, Outcome, World, WouldDispatch
+from subjects.answers import Fault, Frame, NoResponders, NotRun, Result
+from subjects.errors import Refusal
+from subjects.messages import Control, encode
+from subjects.tokens import DispatchId
+from subjects.trace import traceparent
+
+# A worker that said *busy* is asked again after this, or at its next answer.
+BUSY_PAUSE_S = 0.05
+# A dispatch that nobody waits for still counts as in flight for so long, in case its worker is really at it.
+ORPHAN_S = 10.0
+# How long one member of the queue group gives the owner of a request to answer its cancel.
+CANCEL_WAIT_S = 0.5
+MAX_CANCELS = 10_000
+# What piled up while the process stood still is read within this time.
+CATCH_UP_S = 0.25
+
+
+class Router:
+    """One controller's core. Not thread-safe; every method is called from one loop."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.late_answers = 0
+        """Answers that came when nobody waited for them any more."""
+        self._out: list[Command] = []
+        self._lives: dict[tuple[str, str], dict[Life, None]] = {}
+        self._live = 0
+        self._calm_at = 0.0
+        self._flights: dict[DispatchId, Flight] = {}
+        self._timers: Timers[Life | Flight | Worker | Offer | CancelAsked] = Timers()
+        self._cancels: dict[str, None] = {}
+        """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
+        self.membership = Membership(world, self._out_append, self._lose, self._wake, self._watch)
+        self._on = {
+            RequestArrived: self._arrived,
+            Answered: self._answered,
+            HeartbeatSeen: self.membership.heartbeat,
+            VerdictReached: self._verdict,
+            ClaimAnswered: self._claimed,
+            CancelAsked: self._cancel,
+            RegisterAsked: self.membership.register,
+            DeregisterAsked: self.membership.deregister,
+            EntrySeen: lambda event: self.membership.entry(event.entry),
+            RegistryRestarted: lambda event: self.membership.restarted(),
+            WriteAnswered: self.membership.written,
+            SubjectRead: self.membership.read,
+            Stalled: self._stalled,
+            Tick: self._tick,
+        }
+
+    @property
+    def live(self) -> int:
+        """Requests that have no terminal reply yet."""
+        return self._live
+
+    @property
+    def in_flight(self) -> int:
+        """Dispatches that have not come back."""
+        return len(self._flights)
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take in an event at ``now`` (seconds, never going back); returns the commands to carry out, in order."""
+        self.world.now = now
+        self._on[type(event)](event)  # type: ignore[operator]  # the table pairs each event with its method
+        out, self._out = self._out, []
+        return out
+
+    def next_due(self) -> float | None:
+        """When a ``Tick`` is needed next, or None."""
+        return self._timers.next_due()
+
+    def _out_append(self, command: Command) -> None:
+        self._out.append(command)
+
+    # Requests -------------------------------------------------------------------
+
+    def _arrived(self, event: RequestArrived) -> None:
+        world, request = self.world, event.request
+        headers = request.headers
+        timeout_ms = headers.timeout_ms or world.timeouts.timeout_ms(request.capability)
+        trace = headers.trace
+        trace_id = trace.trace_id if trace is not None else f"{world.chance.getrandbits(128):032x}"
+        life = Life(request, world.now, world.now + (timeout_ms - world.stalled_ms) / 1000, trace_id)
+        self._live += 1
+        key = (request.caller, request.request_id)
+        twins = self._lives.get(key)
+        if twins is None:
+            self._lives[key] = {life: None}
+        else:
+            twins[life] = None
+        world.retries.request()
+        life.steps = live(life, world)
+        self._timers.set(life, life.deadline)
+        self._resume(life, None)
+
+    def _resume(self, life: Life, event: LifeEvent | None) -> None:
+        """Run a life until it waits for the world again, or ends."""
+        assert life.steps is not None
+        send = life.steps.send
+        while True:
+            try:
+                step = send(event)
+            except StopIteration as stop:
+                self._finish(life, stop.value)
+                return
+            event = None
+            match step:
+                case Send():
+                    self._send(life, step)
+                    return
+                case Forward(frame):
+                    meta = records.meta_of(life, self.world, cost=False)
+                    self._out.append(
+                        Answer(
+                            life.request.reply,
+                            meta,
+                            frame.content_type,
+                            frame.passed,
+                            frame.body,
+                            frame.kind,
+                            life.frames,
+                        )
+                    )
+                    life.frames += 1
+                    return
+                case Wait(pool):
+                    pool.waiting[life] = None
+                    self.world.registry.groups[life.request.capability].waiting += 1
+                    life.waiting = pool
+                    life.waiting_since = life.waiting_since or self.world.now
+                    return
+                case GiveUp():
+                    self._give_up(life)
+                case Ask():
+                    self._out.append(Authorize(life, life.request))
+                    return
+                case Protect():
+                    self._out.append(Claim(life, life.request))
+                    return
+
+    def _send(self, life: Life, step: Send) -> None:
+        world, offer, request = self.world, step.offer, life.request
+        chance = world.chance
+        dispatch_id = DispatchId(f"{chance.getrandbits(96):024x}")
+        flight = Flight(dispatch_id, life, offer, world.now)
+        self._flights[dispatch_id] = life.flight = flight
+        life.flights.append(flight)
+        timeout_ms = step.timeout_ms
+        if offer.timeout_s is not None and offer.timeout_s * 1000 < timeout_ms:
+            timeout_ms = max(1, int(offer.timeout_s * 1000))
+            self._timers.set(life, world.now + timeout_ms / 1000)
+        offer.in_flight += 1
+        offer.worker.in_flight += 1
+        self._count_changed(offer)
+        trace = request.headers.trace
+        self._out.append(
+            Dispatch(
+                dispatch_id,
+                offer.address,
+                offer.spec.version,
+                request,
+                step.attempt,
+                timeout_ms,
+                traceparent(life.trace_id, f"{chance.getrandbits(64):016x}", trace is not None and trace.sampled),
+            )
+        )
+
+    def _finish(self, life: Life, outcome: Outcome) -> None:
+        world, request = self.world, life.request
+        self._live -= 1
+        self._timers.cancel(life)
+        key = (request.caller, request.request_id)
+        twins = self._lives[key]
+        if len(twins) == 1:
+            del self._lives[key]
+        else:
+            del twins[life]
+        life.steps = None
+        self._stop_waiting(life)
+        if life.flight is not None:
+            life.flight.life = None
+            self._timers.set(life.flight, world.now + ORPHAN_S)
+        if request.headers.dry_run:
+            self._out.append(records.dry_run_answer(life, outcome, world))
+        elif isinstance(outcome, Refusal):
+            cost = outcome.worker_code is not None
+            frame = "end" if life.frames else ""
+            meta = records.meta_of(life, world, cost=cost)
+            self._out.append(Refuse(request.reply, meta, outcome, frame, life.frames))
+        elif not isinstance(outcome, WouldDispatch):
+            frame, seq = ("end", life.frames) if isinstance(outcome, Frame) else ("", 0)
+            meta = records.meta_of(life, world, cost=True)
+            self._out.append(
+                Answer(request.reply, meta, outcome.content_type, outcome.passed, outcome.body, frame, seq)
+            )
+        self._out.append(Record(records.record_of(life, outcome, world)))
+
+    def _stop_waiting(self, life: Life) -> None:
+        if life.waiting is not None:
+            del life.waiting.waiting[life]
+            self.world.registry.groups[life.request.capability].waiting -= 1
+            life.waiting = None
+        if life.waiting_since:
+            life.queued_s += self.world.now - life.waiting_since
+            life.waiting_since = 0.0
+
+    def _give_up(self, life: Life) -> None:
+        if life.flight is not None:
+            worker_id = life.flight.offer.worker.id
+            self._out.append(SendControl(worker_id, Control("cancel", dispatch_id=life.flight.dispatch_id)))
+
+    def _verdict(self, event: VerdictReached) -> None:
+        life: Life = event.life
+        request = life.request
+        self.world.verdicts.put(request.caller, request.capability, event.verdict, self.world.now)
+        if life.steps is not None:
+            self._resume(life, event)
+
+    def _claimed(self, event: ClaimAnswered) -> None:
+        life: Life = event.life
+        if life.steps is not None:
+            self._resume(life, event)
+
+    def _cancel(self, event: CancelAsked) -> None:
+        lives = self._lives.get((event.caller, event.request_id))
+        if lives is None:
+            if event.last and self._cancels.pop(event.reply, self) is None:
+                return  # answered a moment ago, when the same message came to every controller
+            if event.last and len(self._timers) < MAX_CANCELS + self._live + len(self.world.registry.workers):
+                self._timers.set(event, self.world.now + CANCEL_WAIT_S)
+            return
+        for life in list(lives):
+            self._resume(life, CANCELLED)
+        if len(self._cancels) >= MAX_CANCELS:
+            del self._cancels[next(iter(self._cancels))]
+        self._cancels[event.reply] = None
+        self._out.append(ReplyJson(event.reply, encode({"status": "cancelled", "request_id": event.request_id})))
+
+    # What comes back ------------------------------------------------------------
+
+    def _answered(self, event: Answered) -> None:
+        answer = event.answer
+        flight = self._flights.get(event.dispatch_id)
+        if flight is None:
+            self.late_answers += 1
+            return
+        offer, life, now = flight.offer, flight.life, self.world.now
+        kind = type(answer)
+        if kind is NoResponders:
+            self.membership.unreachable(offer.worker)
+        else:
+            self.membership.heard(offer.worker)
+        if kind is Frame and answer.kind != "end":  # type: ignore[union-attr]
+            if life is not None:
+                self._resume(life, answer)
+            return
+        if kind is Result or kind is Fault or kind is Frame:
+            offer.observe((now - flight.sent_at) * 1000, now)
+        elif kind is NotRun:
+            self._not_run(offer, answer)  # type: ignore[arg-type]
+        self._land(flight, kind.__name__)
+        if life is None:
+            self.late_answers += 1
+        else:
+            self._resume(life, answer)
+
+    def _not_run(self, offer: Offer, answer: NotRun) -> None:
+        if answer.reason == "draining":
+            self.membership.draining(offer.worker)
+        elif answer.reason == "busy":
+            offer.paused = True
+            self._timers.set(offer, self.world.now + BUSY_PAUSE_S)
+
+    def _land(self, flight: Flight, end: str) -> None:
+        """A dispatch is over: its place is free."""
+        del self._flights[flight.dispatch_id]
+        flight.ended_at, flight.end = self.world.now, end
+        offer, life = flight.offer, flight.life
+        if life is None:
+            self._timers.cancel(flight)
+        else:
+            life.flight = None
+            if offer.timeout_s is not None:
+                self._timers.set(life, life.deadline)
+        offer.in_flight -= 1
+        offer.worker.in_flight -= 1
+        if offer.paused and end != "NotRun":
+            offer.paused = False
+            self._timers.cancel(offer)
+        self._count_changed(offer)
+
+    def _count_changed(self, offer: Offer) -> None:
+        """Its in-flight count changed, and with a capacity of the whole worker perhaps its siblings' room."""
+        groups = self.world.registry.groups
+        if offer.worker.capacity is None:
+            if groups[offer.capability].refresh(offer):
+                self._wake([offer])
+        else:
+            self._wake(self.world.registry.refresh(offer.worker))
+
+    def _lose(self, worker: Worker, reason: str) -> None:
+        """Everything that a worker had is lost."""
+        for flight in [flight for flight in self._flights.values() if flight.offer.worker is worker]:
+            life = flight.life
+            self._land(flight, "WorkerLost")
+            if life is not None:
+                self._resume(life, WorkerLost(reason))
+
+    def _wake(self, offers: list[Offer]) -> None:
+        """Let those who wait for one of these offers choose again, the longest waiting first."""
+        for offer in offers:
+            group = self.world.registry.groups[offer.capability]
+            for pool in list(group.pools.values()):
+                while pool.waiting and pool.free and offer in pool.members:
+                    life = next(iter(pool.waiting))
+                    assert isinstance(life, Life)
+                    del pool.waiting[life]
+                    group.waiting -= 1
+                    life.waiting = None
+                    self._resume(life, WOKEN)
+                    if life.waiting is pool:
+                        pool.waiting.move_to_end(life, last=False)
+                        break
+
+    # Time -----------------------------------------------------------------------
+
+    def _watch(self, worker: Worker) -> None:
+        self._timers.set(worker, self.world.registry.next_check(worker))
+
+    def _stalled(self, event: Stalled) -> None:
+        """What is read now lay waiting for as long, and nobody's heartbeat could be heard meanwhile."""
+        self.world.stalled_ms = event.ms
+        self._calm_at = self.world.now + CATCH_UP_S
+        for worker in self.world.registry.workers.values():
+            worker.seen_at += event.ms / 1000
+
+    def _tick(self, event: Tick) -> None:
+        if self.world.now >= self._calm_at:
+            self.world.stalled_ms = 0.0
+        for due in self._timers.pop_due(self.world.now):
+            match due:
+                case Life():
+                    if due.steps is not None:
+                        self._time_out(due)
+                case Flight():
+                    if due.dispatch_id in self._flights:
+                        self._land(due, "NeverAnswered")
+                case Worker():
+                    self.membership.check(due)
+                case Offer():
+                    due.paused = False
+                    self._count_changed(due)
+                case CancelAsked():
+                    refusal = refusals.no_such_request(due.request_id)
+                    self._out.append(ReplyRefusal(due.reply, refusal))
+
+    def _time_out(self, life: Life) -> None:
+        if life.flight is not None:
+            # What takes longer than anyone waits is slow, however long it will take.
+            elapsed_ms = (self.world.now - life.flight.sent_at) * 1000
+            life.flight.offer.observe(elapsed_ms, self.world.now)
+        self._resume(life, DEADLINE_PASSED)

@@ -1,0 +1,93 @@
+"""Owns the loop between the core and the world: events in, commands out, one timer.
+
+It notices when the process stood still. The simulation runs this same loop behind the same small protocol; it never
+imports asyncio or NATS.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Protocol
+
+from controller.core.commands import Command
+from controller.core.events import TICK, Event, Stalled
+from controller.core.router import Router
+
+log = logging.getLogger("crank.controller")
+
+# The loop looks at the clock at least this often, so that a longer silence means that it could not.
+PULSE_S = 0.1
+# Shorter pauses are everyday garbage collection and busy machines.
+STALL_S = 0.5
+
+
+class Surroundings(Protocol):
+    """What the loop needs of the world it runs in."""
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def perform(self, command: Command) -> Event | None:
+        """Carry a command out without blocking; an event when its answer is known at once."""
+        ...
+
+    def wake_at(self, due: float) -> None:
+        """Call ``Driver.tick`` at ``due``, instead of any time asked for before."""
+        ...
+
+
+class Driver:
+    """Feeds one router. Single-threaded; ``feed`` may be called from within ``perform``."""
+
+    def __init__(self, router: Router, surroundings: Surroundings) -> None:
+        self.router = router
+        self._surroundings = surroundings
+        self._queue: deque[Event] = deque()
+        self._busy = False
+        self._last = surroundings.now()
+        self._armed = float("inf")
+
+    def start(self) -> None:
+        """Begin to watch the clock."""
+        self._last = self._surroundings.now()
+        self._arm(self._last)
+
+    def tick(self) -> None:
+        """The time asked for has come."""
+        self._armed = float("inf")
+        self.feed(TICK)
+
+    def feed(self, event: Event) -> None:
+        """Take in an event and carry out all that follows from it."""
+        self._queue.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        surroundings, queue, handle = self._surroundings, self._queue, self.router.handle
+        try:
+            now = surroundings.now()
+            stood_still = now - self._last
+            self._last = now
+            if stood_still > STALL_S:
+                queue.appendleft(Stalled(stood_still * 1000))
+            while queue:
+                try:
+                    for command in handle(queue.popleft(), now):
+                        answer = surroundings.perform(command)
+                        if answer is not None:
+                            queue.append(answer)
+                except Exception:  # a bug that one event uncovers must not cost the others anything
+                    log.exception("an event could not be handled")
+        finally:
+            self._busy = False
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        due = self.router.next_due()
+        pulse = now + PULSE_S
+        due = pulse if due is None or due > pulse else due
+        if due < self._armed:
+            self._armed = due
+            self._surroundings.wake_at(due)

@@ -1,0 +1,146 @@
+"""Owns command → bytes: every message that this controller sends to callers and workers leaves here.
+
+It decides nothing. The driver calls ``perform``; what JetStream must do first goes to ``registry_log``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bus import Bus
+from controller.core.commands import (
+    Answer,
+    Authorize,
+    Claim,
+    Command,
+    Dispatch,
+    Publish,
+    ReadSubject,
+    Record,
+    Refuse,
+    ReplyJson,
+    ReplyRefusal,
+    SendControl,
+    StoreDeparture,
+    StoreManifest,
+)
+from controller.core.events import Answered, ClaimAnswered, Event, VerdictReached
+from controller.edge.claims import NoClaims
+from controller.edge.policy import OpenPolicy
+from controller.edge.record_sink import RecordSink
+from controller.edge.registry_log import RegistryLog
+from subjects.answers import NotRun
+from subjects.dispatches import build_dispatch
+from subjects.errors import ErrorKind, Refusal
+from subjects.messages import encode
+from subjects.names import Subjects
+from subjects.replies import JSON_BLOCK, ReplyMeta, build_refusal, build_reply
+from subjects.tokens import DispatchId
+
+_NOT_SENT = NotRun("busy")
+
+
+class Outbound:
+    """Carries out the core's commands on one bus."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        controller_id: str,
+        reply_prefix: str,
+        registry: RegistryLog,
+        policy: OpenPolicy,
+        claims: NoClaims,
+        records: RecordSink,
+    ) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._controller_id = controller_id
+        self._dispatch_prefix = f"{subjects.prefix}.worker."
+        self._reply_prefix = reply_prefix
+        self._policy = policy
+        self._claims = claims
+        self._do: dict[type[Any], Callable[[Any], Event | None]] = {
+            Dispatch: self._dispatch,
+            Answer: self._answer,
+            Record: records.take,
+            Refuse: self._refuse,
+            Authorize: self._authorize,
+            Claim: self._claim,
+            SendControl: self._control,
+            StoreManifest: registry.store_manifest,
+            StoreDeparture: registry.store_departure,
+            ReadSubject: registry.read,
+            ReplyJson: lambda command: self.reply_json(command.reply, command.body),
+            ReplyRefusal: lambda command: self.refuse(command.reply, command.refusal, ""),
+            Publish: self._publish,
+        }
+
+    def perform(self, command: Command) -> Event | None:
+        """Carry ``command`` out; an event when what came of it is known at once."""
+        return self._do[type(command)](command)
+
+    def _dispatch(self, command: Dispatch) -> Event | None:
+        request = command.request
+        headers = request.headers
+        block = build_dispatch(
+            traceparent=command.traceparent,
+            request_id=request.request_id,
+            dispatch_id=command.dispatch_id,
+            attempt=command.attempt,
+            timeout_ms=command.timeout_ms,
+            version=command.version,
+            caller=request.caller,
+            priority=headers.priority,
+            content_type=headers.content_type,
+            idempotency_key=headers.idempotency_key,
+            tracestate=headers.tracestate,
+            passed=request.passed,
+        )
+        subject = self._dispatch_prefix + command.address
+        if self._bus.publish(subject, request.body, block, self._reply_prefix + command.dispatch_id):
+            return None
+        return Answered(DispatchId(command.dispatch_id), _NOT_SENT)
+
+    def _answer(self, command: Answer) -> None:
+        if not command.reply:
+            return
+        block = build_reply(command.meta, command.content_type, command.passed, command.frame, command.seq)
+        if not self._bus.publish(command.reply, command.body, block) and self._bus.connected:
+            detail = (
+                f"The answer of worker {command.meta.worker} is {len(command.body)} bytes, more than NATS carries; "
+                "the work was done. Ask for less, or raise the server's max_payload."
+            )
+            refusal = Refusal(ErrorKind.WORKER_PROTOCOL, detail, maybe_executed=True)
+            self._send_refusal(command.reply, refusal, command.meta, "end" if command.frame else "", command.seq)
+
+    def _refuse(self, command: Refuse) -> None:
+        self._send_refusal(command.reply, command.refusal, command.meta, command.frame, command.seq)
+
+    def refuse(self, reply: str, refusal: Refusal, request_id: str) -> None:
+        """Refuse what never became a request with a life, or a control message."""
+        self._send_refusal(reply, refusal, ReplyMeta(request_id, self._controller_id, ""), "", 0)
+
+    def _send_refusal(self, reply: str, refusal: Refusal, meta: ReplyMeta, frame: str, seq: int) -> None:
+        if reply:
+            block, body = build_refusal(refusal, meta, frame, seq)
+            self._bus.publish(reply, body, block)
+
+    def _authorize(self, command: Authorize) -> Event:
+        return VerdictReached(command.life, self._policy.decide(command.request))
+
+    def _claim(self, command: Claim) -> Event:
+        return ClaimAnswered(command.life, self._claims.why_not())
+
+    def _control(self, command: SendControl) -> None:
+        self._bus.publish(self._subjects.control(command.worker_id), encode(command.control), JSON_BLOCK)
+
+    def reply_json(self, reply: str, body: bytes) -> None:
+        """Answer a control message."""
+        if reply:
+            self._bus.publish(reply, body, JSON_BLOCK)
+
+    def _publish(self, command: Publish) -> None:
+        self._bus.publish(self._subjects.event(command.kind, command.name), encode(command.body), JSON_BLOCK)

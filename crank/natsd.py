@@ -18,6 +18,8 @@ from pathlib import Path
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 5.0
+# How long a server outlives the process that started it and was killed.
+_ORPHAN_S = 3
 
 
 class NatsServerError(Exception):
@@ -75,6 +77,7 @@ class NatsServer:
         self._max_payload = max_payload
         self._extra = extra
         self.process: asyncio.subprocess.Process | None = None
+        self._guard: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
@@ -110,6 +113,12 @@ class NatsServer:
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the parent, which stops its children in order
         )  # fmt: skip
+        # Its input closes when this process ends in any way, kill -9 included; it leaves others time to drain.
+        self._guard = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", f'cat >/dev/null; sleep {_ORPHAN_S}; kill "$0" 2>/dev/null', str(self.process.pid),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
         try:
             await asyncio.wait_for(self._ready(ports_dir), _START_TIMEOUT_S)
         except TimeoutError:
@@ -120,14 +129,15 @@ class NatsServer:
         assert self.process is not None
         while True:
             if self.process.returncode is not None:
-                raise NatsServerError(f"nats-server stopped at once: {self._last_words()}")
+                raise NatsServerError(f"nats-server stopped at once: {self.last_words()}")
             for file in ports_dir.glob(f"*_{self.process.pid}.ports"):
                 with contextlib.suppress(ValueError, KeyError, IndexError, OSError):
                     self.port = int(json.loads(file.read_text())["nats"][0].rpartition(":")[2])
                     return
             await asyncio.sleep(0.01)
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
+        """The last fatal line of its log, else its last line."""
         try:
             lines = self.log.read_text().splitlines()
         except OSError:
@@ -135,8 +145,21 @@ class NatsServer:
         fatal = [line.partition("[FTL] ")[2] for line in lines if "[FTL]" in line]
         return (fatal or lines or ["it left no log"])[-1]
 
+    async def ended(self) -> None:
+        """Return when the process is gone."""
+        if self.process is not None:
+            await self.process.wait()
+
+    async def _dismiss_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(guard.pid, signal.SIGKILL)
+            await guard.wait()
+
     async def stop(self, *, kill: bool = False) -> None:
         """Stop in order, or at once with ``kill``; returns when the process is gone."""
+        await self._dismiss_guard()
         process = self.process
         if process is None or process.returncode is not None:
             return

@@ -1,0 +1,89 @@
+"""Owns the exit codes and what people read when something is refused or fails. Every subcommand ends through here."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from crank.failures import CrankError
+
+T = TypeVar("T")
+
+DONE, FAILED, USAGE, NOBODY = 0, 1, 2, 3
+
+
+def end(message: str, code: int) -> NoReturn:
+    """Say ``message`` on stderr and end the command with ``code``."""
+    click.echo(message, err=True)
+    raise click.exceptions.Exit(code)
+
+
+def run_client(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
+    """Run ``work``, which asks a controller, and turn its failure into text and exit code."""
+    import asyncio
+
+    from crank.failures import CrankError, Unreachable
+
+    try:
+        return asyncio.run(work)
+    except CrankError as error:
+        if as_json:
+            click.echo(json_problem(error))
+        else:
+            click.echo(told(error), err=True)
+        raise click.exceptions.Exit(NOBODY if isinstance(error, Unreachable) else FAILED) from None
+
+
+def json_problem(error: CrankError) -> bytes:
+    """The failure as the one JSON object of ``--json``."""
+    import msgspec
+
+    from crank.cli.show import friendly_meta
+
+    failed = {"ok": False, "code": error.code, "problem": error.problem, "meta": friendly_meta(error.meta)}
+    return msgspec.json.encode(failed)
+
+
+def told(error: CrankError) -> str:
+    """The failure for a person: code and title, what to do, each offence, each worker left out, when to try again."""
+    from crank.failures import Unreachable
+
+    problem = error.problem
+    if isinstance(error, Unreachable):
+        return _wrapped(f"crank: {error.detail}", "")
+    kind = problem.type.rpartition(":")[2]
+    head = printable(f"{problem.status} {kind}: {problem.title}")
+    lines = [problem.detail] if problem.detail and problem.detail != problem.title else []
+    lines += [f"- {offence.path or 'body'}: {offence.message}" for offence in problem.errors]
+    lines += [f"- {left_out.worker_id}: {left_out.reason}" for left_out in problem.candidates]
+    if problem.worker_code is not None and problem.worker_message and problem.worker_message not in problem.detail:
+        lines.append(f"The worker said {problem.worker_code}: {problem.worker_message}")
+    if problem.near and not all(name in problem.detail for name in problem.near):
+        lines.append(f"There is: {', '.join(problem.near)}")
+    if problem.maybe_executed and "may have run" not in problem.detail:
+        lines.append("The work may have run.")
+    if problem.retry_after_ms is not None:
+        lines.append(f"Try again in {problem.retry_after_ms / 1000:g} s.")
+    if sys.stderr.isatty():
+        head = click.style(head, fg="red", bold=True)
+    return "\n".join([head, *(_wrapped(line, "  ") for line in lines)])
+
+
+def _wrapped(text: str, indent: str) -> str:
+    """``text`` indented, broken at words on a terminal; a file or pipe gets it whole, so that it can be searched."""
+    text = printable(text)
+    if not sys.stderr.isatty():
+        return indent + text
+    width = shutil.get_terminal_size().columns
+    return textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+
+
+def printable(text: str) -> str:
+    """``text`` without control characters: what a worker says must not move a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " if c in "\n\t" else "\ufffd" for c in text)

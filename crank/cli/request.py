@@ -1,0 +1,112 @@
+"""``crank request``: ask for one thing, print the answer or why there is none."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from crank.cli.endings import run_client
+from crank.cli.options import CapabilityName, HeaderLine, json_option, nats_option, read_data
+
+if TYPE_CHECKING:
+    from crank.client import Answer, Frame
+
+_MAX_TIMEOUT_MS = 86_400_000
+
+
+@click.command()
+@click.argument("capability", metavar="VERB:NAME", type=CapabilityName())
+@click.argument("data", required=False, metavar="[DATA|@FILE|-]")
+@click.option("--timeout-ms", type=click.IntRange(1, _MAX_TIMEOUT_MS), help="How long the answer may take.")
+@click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Who goes first when workers are busy.")
+@click.option("--version", "version_range", metavar="RANGE", help="Which versions will do, such as ^1.2 or '>=2,<3'.")
+@click.option("--header", "headers", metavar="KEY=VALUE", type=HeaderLine(), multiple=True, help="May be repeated.")
+@click.option("--content-type", metavar="TYPE", help="Of DATA; default application/json, or what a file's name says.")
+@click.option("--stream", is_flag=True, help="Print each piece of the answer as it comes.")
+@click.option("--dry-run", is_flag=True, help="Decide and tell what was decided; run nothing.")
+@json_option
+@nats_option
+def request(
+    capability: str,
+    data: str | None,
+    timeout_ms: int | None,
+    priority: str | None,
+    version_range: str | None,
+    headers: tuple[tuple[str, str], ...],
+    content_type: str | None,
+    stream: bool,
+    dry_run: bool,
+    as_json: bool,
+    nats_url: str,
+    prefix: str,
+) -> None:
+    r"""Ask for VERB:NAME and print the answer.
+
+    DATA is the body: text, @FILE for a file's content, - for standard input.
+
+    \b
+    crank request greet:hello_world '{"name": "Ada"}'
+    crank request parse:email_message @mail.eml
+    """
+    body, guessed = read_data(data)
+    optional = {
+        "Content-Type": content_type or guessed,
+        "Crank-Priority": priority,
+        "Crank-Version": version_range,
+        "Crank-Dry-Run": "true" if dry_run else None,
+    }
+    block = {name: value for name, value in optional.items() if value is not None} | dict(headers)
+    work = _ask(capability, body, block, timeout_ms, stream, as_json, nats_url, prefix)
+    run_client(work, as_json=as_json)
+
+
+async def _ask(
+    capability: str,
+    body: bytes,
+    headers: dict[str, str],
+    timeout_ms: int | None,
+    stream: bool,
+    as_json: bool,
+    nats_url: str,
+    prefix: str,
+) -> None:
+    from crank.client import Client
+
+    async with await Client.connect(nats_url, prefix=prefix) as client:
+        started = time.perf_counter()
+        if not stream:
+            answer = await client.request(capability, body, headers=headers, timeout_ms=timeout_ms)
+            _show_answer(answer, _since(started), as_json)
+            return
+        async for frame in client.stream(capability, body, headers=headers, timeout_ms=timeout_ms):
+            _show_frame(frame, _since(started), as_json)
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
+
+
+def _show_answer(answer: Answer, elapsed_ms: float, as_json: bool) -> None:
+    from crank.cli import show
+
+    if as_json:
+        show.json_line(show.as_object(answer, elapsed_ms))
+        return
+    show.body(answer)
+    show.who(answer, elapsed_ms)
+
+
+def _show_frame(frame: Frame, elapsed_ms: float, as_json: bool) -> None:
+    from crank.cli import show
+
+    if as_json:
+        show.json_line(show.as_object(frame, elapsed_ms) | {"frame": frame.kind})
+        return
+    if frame.kind == "progress":
+        show.progress(frame)
+    else:
+        show.piece(frame)
+    if frame.kind == "end":
+        show.who(frame, elapsed_ms)

@@ -1,0 +1,183 @@
+"""``crank up``: everything on one machine, until Ctrl-C or until one of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shlex
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crank.cli.endings import FAILED, USAGE, end
+
+if TYPE_CHECKING:
+    from controller.settings import ControllerSettings
+    from crank.local import Local, WorkerPlan
+
+_HOST = "127.0.0.1"
+_port = click.IntRange(0, 65535)
+
+
+@click.command()
+@click.option(
+    "--nats-port", type=_port, envvar="CRANK_NATS_PORT", default=4222, show_default=True, help="0: a free one."
+)
+@click.option("--http-port", metavar="PORT", help="For metrics and health; 0: a free one; default 9464.")
+@click.option("--state", type=click.Path(path_type=Path), envvar="CRANK_STATE", default=Path(".crank"),
+              show_default=True, metavar="DIR", help="For the NATS server's store and all logs.")  # fmt: skip
+@click.option("--workers", envvar="CRANK_WORKERS", default="all", show_default=True, metavar="A,B|all|none",
+              help="Which workers to start: reference workers, or MODULE:ATTR of your own.")  # fmt: skip
+@click.option("--config", type=click.Path(path_type=Path), help="A YAML file of settings; also by CRANK_CONFIG.")
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path), help="Written, as one JSON line, once requests are served."
+)
+def up(
+    nats_port: int, http_port: str | None, state: Path, workers: str, config: Path | None, ready_file: Path | None
+) -> None:
+    """Start a NATS server with JetStream, a controller and workers; stop them all on Ctrl-C.
+
+    When one of them dies, the others are stopped too, and the exit code is 1.
+    """
+    from controller.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings(config, {"http_port": http_port})
+    except SettingsError as error:
+        end(str(error), USAGE)
+    plans = _plans(workers)
+    _free(nats_port, "--nats-port", "perhaps another NATS server; to use that one: crank controller --nats URL")
+    _free(settings.http_port, "--http-port", "perhaps another controller")
+    local = _local(state, nats_port, plans, settings, config)
+    if ready_file is not None:
+        _removed(ready_file)
+    raise click.exceptions.Exit(asyncio.run(_up(local, ready_file, settings)))
+
+
+def _local(
+    state: Path, nats_port: int, plans: list[WorkerPlan], settings: ControllerSettings, config: Path | None
+) -> Local:
+    from crank.local import Local
+
+    named = "controller_id" in settings.model_fields_set
+    return Local(
+        state.absolute(),
+        nats_port=nats_port,
+        http_port=settings.http_port,
+        workers=plans,
+        prefix=settings.prefix,
+        controller_id=settings.controller_id if named else "c-1",
+        config=config,
+        drain_timeout_s=settings.drain_timeout_s,
+    )
+
+
+def _plans(workers: str) -> list[WorkerPlan]:
+    from crank.local import WorkerPlan
+    from crank.targets import name_of
+    from workers.reference import find
+
+    if workers == "none":
+        return []
+    known = sorted(find())
+    names = known if workers == "all" else [name.strip() for name in workers.split(",") if name.strip()]
+    unknown = [name for name in names if ":" not in name and name not in known]
+    if unknown or not names:
+        wrong = ", ".join(unknown) or repr(workers)
+        end(f"--workers: there is no {wrong}; there are: {', '.join(known)}; or all, none, MODULE:ATTR", USAGE)
+    counts: dict[str, int] = {}
+    plans = []
+    for name in names:
+        number = counts[name_of(name)] = counts.get(name_of(name), 0) + 1
+        plans.append(WorkerPlan(name, f"{name_of(name)}-{number}"))
+    return plans
+
+
+def _free(port: int, flag: str, guess: str) -> None:
+    """End unless ``port`` can be listened on; said before anything is started."""
+    if port == 0:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_HOST, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                end(f"crank: port {port} cannot be used: {error.strerror}; choose another with {flag}", FAILED)
+            end(
+                f"crank: port {port} is taken, {guess}.\n"
+                f"Stop what listens there, or choose another with {flag} (0 takes a free one).",
+                FAILED,
+            )
+
+
+def _removed(ready_file: Path) -> None:
+    try:
+        ready_file.unlink(missing_ok=True)
+    except OSError as error:
+        end(f"crank: the ready file {ready_file} cannot be written: {error.strerror}", FAILED)
+
+
+async def _up(local: Local, ready_file: Path | None, settings: ControllerSettings) -> int:
+    from crank.cli.stopping import stop_event, unless_stopped
+    from crank.local import LocalError
+    from crank.ready import write_ready
+
+    stop = stop_event()
+    code = 0
+
+    async def serve() -> None:
+        await local.start()
+        await _tell(local)
+        if ready_file is not None:
+            write_ready(ready_file, nats=local.nats.url, http=local.http_url)
+        raise LocalError(await local.died())
+
+    try:
+        await unless_stopped(serve(), stop)
+        click.echo("Stopping: workers, controller, NATS server …", err=True)
+    except LocalError as error:
+        click.echo(f"crank: {error}\nThe others are being stopped.", err=True)
+        code = FAILED
+    except OSError as error:
+        click.echo(f"crank: {error.filename or ''} {error.strerror}".replace("  ", " "), err=True)
+        code = FAILED
+    finally:
+        if ready_file is not None:
+            ready_file.unlink(missing_ok=True)
+        await local.stop()
+    return code
+
+
+async def _tell(local: Local) -> None:
+    """Print where everything is, and what to try."""
+    from crank.cli.fleet import names
+    from crank.client import Client
+
+    async with await Client.connect(local.nats.url, prefix=local.prefix) as client:
+        found = await client.listed("workers")
+    lines = [
+        "Crank is up.",
+        "",
+        f"  NATS     {local.nats.url}",
+        f"  HTTP     {local.http_url}",
+        f"  State    {local.state}",
+    ]
+    width = max((len(str(worker["worker_id"])) for worker in found), default=0)
+    for index, worker in enumerate(sorted(found, key=lambda worker: str(worker["worker_id"]))):
+        offers = names(worker.get("capabilities"))
+        head = f"  {'Workers' if index == 0 else '':7}  {worker['worker_id']!s:{width}}  "
+        lines.append(head + ("\n" + " " * len(head)).join(offers))
+    click.echo("\n".join([*lines, "", *_try(local, found), "Ctrl-C stops everything."]))
+
+
+def _try(local: Local, found: list[dict[str, object]]) -> list[str]:
+    command = "crank" if shutil.which("crank") else shlex.quote(sys.argv[0])
+    nats = "" if local.nats.port == 4222 else f" --nats {local.nats.url}"
+    if any(worker["worker_id"] == "hello_world-1" for worker in found):
+        return ["In another terminal:", "", f'  {command} request greet:hello_world \'{{"name": "Ada"}}\'{nats}', ""]
+    return ["In another terminal:", "", f"  {command} capabilities{nats}", ""]

@@ -1,0 +1,261 @@
+"""Owns a caller's side of the contract: a request and its answer, a stream of frames, a cancel, an operator's question.
+
+It refuses to know how anything is shown. The command line calls it, and so does whoever writes
+``from crank.client import Client``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Self
+
+import msgspec
+
+from bus import Bus, BusUnavailable, NoResponder, Unanswered
+from bus.connection import BusError
+from crank.failures import CrankError, Unreachable, failure, no_controller, unanswered
+from subjects import headers as h
+from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
+from subjects.headers import Block, build_block, one_line, parse_block
+from subjects.names import DEFAULT_PREFIX, Subjects
+from subjects.replies import Reply, read_reply
+from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability
+
+__all__ = ["Answer", "Client", "CrankError", "Frame", "Unreachable"]
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+# A controller that dies sends no end: without a time-out of the caller's own, this much silence ends a wait.
+IDLE_TIMEOUT_S = 60.0
+# The controller answers a deadline itself; its answer may be this late before silence is called silence.
+_GRACE_S = 2.0
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A piece of a streamed answer, or the whole answer as one ``end``. ``kind`` is chunk, progress or end."""
+
+    kind: str
+    seq: int
+    body: bytes
+    meta: dict[str, str]
+    """The contract's reply headers by lower-case name: crank-worker, crank-version, crank-attempts, …"""
+    passed: str
+    """The worker's own header lines."""
+
+    @property
+    def content_type(self) -> str:
+        """The body's media type, or "" when the worker named none."""
+        return self.meta.get("content-type", "")
+
+
+class Answer(Frame, frozen=True):
+    """A whole answer; of a stream, all its chunks joined."""
+
+    def json(self) -> Any:
+        """The body decoded.
+
+        Raises:
+            msgspec.DecodeError: it is not JSON.
+
+        """
+        return msgspec.json.decode(self.body)
+
+
+class Client:
+    """One connection to an installation. Use it as ``async with await Client.connect(url) as client``."""
+
+    def __init__(self, bus: Bus, prefix: str) -> None:
+        self._bus = bus
+        self._subjects = Subjects(prefix)
+        self._inbox = bus.new_inbox()
+        self._waiting: dict[str, asyncio.Queue[tuple[bytes | None, bytes]]] = {}
+
+    @classmethod
+    async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 3.0) -> Self:
+        """Connect.
+
+        Raises:
+            Unreachable: no NATS server answers at ``url``.
+
+        """
+        try:
+            bus = await Bus.connect(url, name="crank-client", timeout_s=timeout_s)
+        except BusUnavailable as error:
+            raise Unreachable(
+                f"{error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL."
+            ) from None
+        client = cls(bus, prefix)
+        await bus.subscribe(f"{client._inbox}.*", client._on_reply)
+        return client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Send what is pending and close."""
+        await self._bus.close()
+
+    async def request(self, capability: str, data: bytes = b"", **options: Any) -> Answer:
+        """Ask, and wait for the whole answer. ``options`` as for ``stream``.
+
+        Raises:
+            CrankError: refused or failed.
+            Unreachable: there is nobody to ask.
+
+        """
+        chunks: list[bytes] = []
+        async for frame in self.stream(capability, data, **options):
+            if frame.kind != "progress":
+                chunks.append(frame.body)
+            last = frame
+        return Answer("end", last.seq, b"".join(chunks), last.meta, last.passed)
+
+    async def stream(
+        self,
+        capability: str,
+        data: bytes = b"",
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_ms: int | None = None,
+        request_id: str | None = None,
+        idle_timeout_s: float = IDLE_TIMEOUT_S,
+    ) -> AsyncGenerator[Frame, None]:
+        """Ask, and yield each frame; an answer that is no stream is one frame ``end``.
+
+        ``headers`` are sent as they are. Leaving the loop early, or being cancelled, cancels the request. Without
+        ``timeout_ms`` the capability's own deadline holds, and ``idle_timeout_s`` of silence ends the wait.
+
+        Raises:
+            CrankError: refused or failed, perhaps after some frames.
+            Unreachable: there is nobody to ask.
+            ValueError: ``capability`` is not ``verb:name``.
+
+        """
+        if not is_capability(capability):
+            raise ValueError(f"{capability!r} is not verb:name, each {TOKEN_RULE}")
+        rid = RequestId(request_id or secrets.token_hex(16))
+        pairs = {h.REQUEST_ID: rid, **({h.TIMEOUT_MS: str(timeout_ms)} if timeout_ms is not None else {})}
+        patience_s = idle_timeout_s if timeout_ms is None else timeout_ms / 1000 + _GRACE_S
+        block = build_block(_merged(pairs, headers or {}))
+        inbox = f"{self._inbox}.{secrets.token_hex(8)}"
+        queue = self._waiting[inbox] = asyncio.Queue()
+        ended = False
+        try:
+            self._send(self._subjects.request(CapabilityId(capability)), data, block, inbox)
+            while not ended:
+                frame, ended = await self._next(queue, patience_s, rid)
+                yield frame
+        except CrankError:
+            ended = True
+            raise
+        finally:
+            del self._waiting[inbox]
+            if not ended:
+                self._bus.publish(self._subjects.cancel(rid), b"")
+
+    def _send(self, subject: str, data: bytes, block: bytes, inbox: str) -> None:
+        if self._bus.publish(subject, data, block, inbox):
+            return
+        if not self._bus.connected:
+            raise Unreachable("the connection to the NATS server is gone; is it still running?")
+        raise failure(
+            ErrorKind.TOO_LARGE,
+            f"The request is {len(data)} bytes; the NATS server takes at most {self._bus.max_body_bytes}.",
+        )
+
+    async def _next(
+        self, queue: asyncio.Queue[tuple[bytes | None, bytes]], patience_s: float, request_id: str
+    ) -> tuple[Frame, bool]:
+        try:
+            raw, body = await asyncio.wait_for(queue.get(), patience_s)
+        except TimeoutError:
+            self._bus.publish(self._subjects.cancel(RequestId(request_id)), b"")
+            raise unanswered(patience_s, request_id) from None
+        block, reply = _read(raw, body, self._subjects.prefix)
+        kind = reply.frame or "end"
+        return Frame(kind, reply.seq, body, reply.meta, block.passed), kind == "end"
+
+    async def cancel(self, request_id: str) -> None:
+        """Cancel a request of one's own by its id.
+
+        Raises:
+            CrankError: 404 when nobody knows it.
+            Unreachable: there is nobody to ask.
+
+        """
+        await self._ask(self._subjects.cancel(RequestId(request_id)), b"")
+
+    async def admin(self, op: str, question: Mapping[str, object] | None = None) -> dict[str, Any]:
+        """An operator's question, such as ``workers``, and its answer.
+
+        Raises:
+            CrankError: refused, or the answer is no JSON object.
+            Unreachable: there is nobody to ask.
+
+        """
+        body = await self._ask(self._subjects.admin(op), msgspec.json.encode(question or {}))
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return msgspec.json.decode(body, type=dict[str, Any])
+        raise failure(ErrorKind.WORKER_PROTOCOL, f"The answer to admin.{op} is not a JSON object.")
+
+    async def listed(self, what: str, *, limit: int = 500) -> list[dict[str, Any]]:
+        """All items of an admin list (``workers``, ``capabilities``), asked for page by page.
+
+        Raises:
+            CrankError, Unreachable: as ``admin``.
+
+        """
+        items: list[dict[str, Any]] = []
+        after: object = None
+        while True:
+            page = await self.admin(what, {"limit": limit} if after is None else {"limit": limit, "after": after})
+            items += page.get(what) or []
+            # A page that leads to itself would be asked for for ever.
+            if page.get("next") in (None, after):
+                return items
+            after = page["next"]
+
+    async def _ask(self, subject: str, body: bytes) -> bytes:
+        try:
+            message = await self._bus.request(subject, body, timeout_s=5.0)
+        except NoResponder:
+            raise no_controller(self._subjects.prefix) from None
+        except Unanswered:
+            raise Unreachable("a controller listens, but did not answer within 5 s; look at its log") from None
+        except BusError as error:
+            raise Unreachable(str(error)) from None
+        _read(message.headers, message.body, self._subjects.prefix)
+        return message.body
+
+    def _on_reply(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        queue = self._waiting.get(subject)
+        if queue is not None:
+            queue.put_nowait((headers, body))
+
+
+def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> list[tuple[str, str]]:
+    """``own`` and ``given`` as header lines; of two names that differ only in case, ``given`` wins."""
+    names = {name.lower() for name in given}
+    pairs = [(name, value) for name, value in own.items() if name.lower() not in names]
+    return pairs + [(name, one_line(value, 4096)) for name, value in given.items()]
+
+
+def _read(raw: bytes | None, body: bytes, prefix: str) -> tuple[Block, Reply]:
+    """The reply's headers, or the failure that they tell of, raised."""
+    block = parse_block(raw)
+    if isinstance(block, Refusal):
+        raise failure(ErrorKind.WORKER_PROTOCOL, f"The reply cannot be read. {block.detail}")
+    if block.status == 503 and not body:
+        raise no_controller(prefix)
+    reply = read_reply(block)
+    if reply.code:
+        problem = parse_problem(body)
+        if problem is None:  # not one of our controllers
+            problem = Problem(type="about:blank", title=reply.error or "Failed", status=reply.code, detail=reply.error)
+        raise CrankError(problem, reply.meta)
+    return block, reply

@@ -1,0 +1,69 @@
+"""Owns what a caller can catch: one exception for every refusal and failure, with the problem inside.
+
+CrankError           refused or failed; ``code``, ``kind``, ``detail`` and the whole ``problem``
+└── Unreachable      nobody to talk to: no NATS server, or no controller behind it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from subjects.errors import ErrorKind, Problem, Refusal, kind_of, problem_of
+
+
+class CrankError(Exception):
+    """A request was refused or failed.
+
+    ``meta`` holds the contract's reply headers by lower-case name; it is empty when nothing came back.
+    """
+
+    def __init__(self, problem: Problem, meta: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
+        self.problem = problem
+        self.meta = dict(meta or {})
+
+    @property
+    def code(self) -> int:
+        """The code of the contract's error table, such as 404."""
+        return self.problem.status
+
+    @property
+    def kind(self) -> ErrorKind | None:
+        """The row of the error table; None for a code that this version does not know."""
+        return kind_of(self.problem)
+
+    @property
+    def detail(self) -> str:
+        """What went wrong and what to do next, for a person."""
+        return self.problem.detail
+
+
+class Unreachable(CrankError):
+    """Nobody to talk to. Nothing ran, unless the connection broke while a request was under way."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(Problem(type="about:blank", title="Nothing to talk to", status=503, detail=detail))
+
+
+def failure(kind: ErrorKind, detail: str) -> CrankError:
+    """A failure that the caller's own side found."""
+    return CrankError(problem_of(Refusal(kind, detail), None))
+
+
+def no_controller(prefix: str) -> Unreachable:
+    """The NATS server is there, and no controller listens on it."""
+    return Unreachable(
+        f"the NATS server is there, but no controller listens under the prefix {prefix!r}; "
+        "start one with `crank controller`, or everything with `crank up`"
+    )
+
+
+def unanswered(patience_s: float, request_id: str) -> CrankError:
+    """Silence: perhaps the controller died in the middle."""
+    refusal = Refusal(
+        ErrorKind.DEADLINE,
+        f"No answer came within {patience_s:g} s: the controller may have died. The work may have run; "
+        "look for its effect before asking again.",
+        maybe_executed=True,
+    )
+    return CrankError(problem_of(refusal, request_id))

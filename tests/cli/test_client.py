@@ -1,0 +1,192 @@
+"""The caller's side of the contract, against a scripted peer over a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from crank.client import Client, CrankError, Unreachable
+from crank.natsd import NatsServer
+from subjects.errors import ErrorKind, Offence, Refusal
+from subjects.replies import ReplyMeta, build_refusal, build_reply
+from tests.cli.peer import Asked, Peer, Script
+
+META = ReplyMeta("r-1", "c-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01", worker="w-1", version="1.0.0", attempts=2)
+
+
+@pytest.fixture
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
+    """A client of a server on which nobody listens yet."""
+    async with await Client.connect(nats_server.url) as client:
+        yield client
+
+
+async def _peer(nats_server: NatsServer, *answers: tuple[bytes | None, bytes]) -> Peer:
+    return await Peer.start(nats_server.url, lambda asked: iter(() if "cancel" in asked.subject else answers))
+
+
+def _frame(kind: str, seq: int, body: bytes) -> tuple[bytes, bytes]:
+    return build_reply(META, "text/plain", "", kind, seq), body
+
+
+async def test_an_answer_comes_with_who_did_it(nats_server: NatsServer, client: Client) -> None:
+    """Body, content type and the contract's headers arrive; ours reached the other side."""
+    peer = await _peer(nats_server, (build_reply(META, "application/json", "X-Own: 1\r\n"), b'{"a":1}'))
+    answer = await client.request("greet:hello_world", b"{}", timeout_ms=500, headers={"crank-priority": "high"})
+    assert answer.json() == {"a": 1}
+    assert (answer.meta["crank-worker"], answer.meta["crank-attempts"]) == ("w-1", "2")
+    assert answer.passed == "X-Own: 1\r\n"
+    asked = peer.asked[0]
+    assert asked.subject == "crank.request.greet.hello_world"
+    assert "Crank-Timeout-Ms: 500\r\n" in asked.headers
+    assert "crank-priority: high\r\n" in asked.headers
+    await peer.stop()
+
+
+async def test_a_header_given_by_the_caller_replaces_the_clients_own(nats_server: NatsServer, client: Client) -> None:
+    """A repeated header would be refused, so the caller's spelling of it is the only one sent."""
+    peer = await _peer(nats_server, (None, b""))
+    await client.request("a:b", headers={"CRANK-REQUEST-ID": "mine"})
+    assert peer.asked[0].headers.lower().count("crank-request-id") == 1
+    await peer.stop()
+
+
+async def test_a_refusal_is_one_exception_with_the_whole_problem(nats_server: NatsServer, client: Client) -> None:
+    """Code, kind, detail, offences and headers are all there."""
+    refusal = Refusal(ErrorKind.INVALID_INPUT, "name is missing.", offences=(Offence("name", "is missing"),))
+    peer = await _peer(nats_server, build_refusal(refusal, META))
+    with pytest.raises(CrankError) as caught:
+        await client.request("a:b")
+    error = caught.value
+    assert (error.code, error.kind, error.detail) == (422, ErrorKind.INVALID_INPUT, "name is missing.")
+    assert error.problem.errors == (Offence("name", "is missing"),)
+    assert error.meta["crank-controller"] == "c-1"
+    assert len(peer.asked) == 1
+    await peer.stop()
+
+
+async def test_an_error_that_is_no_problem_body_is_still_told(nats_server: NatsServer, client: Client) -> None:
+    """A foreign service's code and text are enough."""
+    peer = await _peer(
+        nats_server, (b"NATS/1.0\r\nNats-Service-Error-Code: 418\r\nNats-Service-Error: teapot\r\n\r\n", b"short")
+    )
+    with pytest.raises(CrankError, match="teapot") as caught:
+        await client.request("a:b")
+    assert (caught.value.code, caught.value.kind) == (418, None)
+    await peer.stop()
+
+
+async def test_frames_come_one_by_one_and_a_request_joins_them(nats_server: NatsServer, client: Client) -> None:
+    """Progress is no part of the answer."""
+    frames = [
+        _frame("chunk", 0, b"a"),
+        _frame("progress", 1, b"50 %"),
+        _frame("chunk", 2, b"b"),
+        _frame("end", 3, b"c"),
+    ]
+    peer = await _peer(nats_server, *frames)
+    seen = [(frame.kind, frame.seq, frame.body) async for frame in client.stream("a:b")]
+    assert seen == [("chunk", 0, b"a"), ("progress", 1, b"50 %"), ("chunk", 2, b"b"), ("end", 3, b"c")]
+    assert (await client.request("a:b")).body == b"abc"
+    assert not [asked for asked in peer.asked if "cancel" in asked.subject]
+    await peer.stop()
+
+
+async def test_a_stream_may_end_in_a_failure(nats_server: NatsServer, client: Client) -> None:
+    """What came before it was yielded."""
+    failure = build_refusal(Refusal(ErrorKind.WORKER_LOST, "The worker went away."), META, "end", 1)
+    peer = await _peer(nats_server, _frame("chunk", 0, b"a"), failure)
+    stream = client.stream("a:b")
+    assert (await anext(stream)).body == b"a"
+    with pytest.raises(CrankError) as caught:
+        await anext(stream)
+    assert caught.value.kind is ErrorKind.WORKER_LOST
+    await peer.stop()
+
+
+async def test_silence_ends_the_wait_and_cancels_the_request(nats_server: NatsServer, client: Client) -> None:
+    """A controller that died says nothing; the caller is told that the work may have run."""
+    peer = await _peer(nats_server, _frame("chunk", 0, b"a"))
+    with pytest.raises(CrankError) as caught:
+        await client.request("a:b", request_id="r-7", idle_timeout_s=0.1)
+    assert caught.value.kind is ErrorKind.DEADLINE
+    assert caught.value.problem.maybe_executed
+    await _until_asked(peer, "crank.cancel.r-7")
+    await peer.stop()
+
+
+async def test_leaving_the_loop_or_being_cancelled_cancels_the_request(nats_server: NatsServer, client: Client) -> None:
+    """Nobody computes for a caller who left."""
+    peer = await _peer(nats_server, _frame("chunk", 0, b"a"))
+    stream = client.stream("a:b", request_id="r-8")
+    async for _ in stream:
+        break
+    await stream.aclose()
+    await _until_asked(peer, "crank.cancel.r-8")
+    task = asyncio.create_task(client.request("a:b", request_id="r-9"))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _until_asked(peer, "crank.cancel.r-9")
+    await peer.stop()
+
+
+async def test_bytes_that_are_no_headers_are_a_failure_and_no_crash(nats_server: NatsServer, client: Client) -> None:
+    """A reply that cannot be read is 502."""
+    peer = await _peer(nats_server, (b"NATS/1.0\r\n\xff: x\r\n\r\n", b""))
+    with pytest.raises(CrankError) as caught:
+        await client.request("a:b")
+    assert caught.value.kind is ErrorKind.WORKER_PROTOCOL
+    await peer.stop()
+
+
+async def test_nobody_to_talk_to_is_told_apart_from_a_refusal(nats_server: NatsServer, client: Client) -> None:
+    """No server, no controller, and a server that went away."""
+    with pytest.raises(Unreachable, match="no controller listens"):
+        await client.request("a:b")
+    with pytest.raises(Unreachable, match="no controller listens"):
+        await client.admin("workers")
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"):
+        await Client.connect("nats://127.0.0.1:1", timeout_s=0.5)
+    await nats_server.stop()
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unreachable, match="gone"):
+        await client.request("a:b")
+
+
+async def test_what_the_server_does_not_take_is_refused_here(nats_server: NatsServer, client: Client) -> None:
+    """413 before a byte left."""
+    with pytest.raises(CrankError) as caught:
+        await client.request("a:b", b"x" * (3 * 1024 * 1024))
+    assert caught.value.kind is ErrorKind.TOO_LARGE
+
+
+async def test_a_list_is_read_page_by_page(nats_server: NatsServer, client: Client) -> None:
+    """``next`` is handed back as ``after`` until there is none; a page that leads to itself ends it."""
+    pages = {b'{"limit":2}': b'{"workers":[{"worker_id":"a"},{"worker_id":"b"}],"next":"b"}'}
+    last = b'{"workers":[{"worker_id":"c"}],"next":"b"}'
+    script: Script = lambda asked: _one(pages.get(asked.body, last))  # noqa: E731
+    peer = await Peer.start(nats_server.url, script)
+    found = await client.listed("workers", limit=2)
+    assert [worker["worker_id"] for worker in found] == ["a", "b", "c"]
+    assert peer.asked[1] == Asked("crank.admin.workers", "", b'{"limit":2,"after":"b"}')
+    await peer.stop()
+
+
+def _one(body: bytes) -> Iterator[tuple[bytes | None, bytes]]:
+    yield None, body
+
+
+async def test_a_capability_that_is_no_subject_never_leaves(client: Client) -> None:
+    """The client refuses what would be an injection."""
+    with pytest.raises(ValueError, match="verb:name"):
+        await client.request("a:b.>")
+
+
+async def _until_asked(peer: Peer, subject: str) -> None:
+    async with asyncio.timeout(5):
+        while subject not in [asked.subject for asked in peer.asked]:
+            await asyncio.sleep(0.01)

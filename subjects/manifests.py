@@ -5,6 +5,7 @@ Schemas are kept as canonical text, equal schemas as one object, so that a thous
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated, Any
 
@@ -54,7 +55,7 @@ class Capability(msgspec.Struct, frozen=True, omit_defaults=True):
 
     verb: Token
     name: Token
-    version: Short
+    version: str
     input_schema: dict[str, Any] | bool | None = None
     output_schema: dict[str, Any] | bool | None = None
     max_concurrency: Concurrency = 1
@@ -91,7 +92,10 @@ class _Head(msgspec.Struct):
     spiffe_id: SpiffeId | None = None
 
 
-_INHERITED = frozenset(f.encode_name for f in msgspec.structs.fields(Capability)) - {"verb", "name", "version"}
+# What may stand beside ``capabilities`` as a default for all of them: every field that may be absent.
+_Defaults = msgspec.defstruct(
+    "_Defaults", [(f.name, f.type, None) for f in msgspec.structs.fields(Capability) if not f.required]
+)
 
 
 def parse_manifest(body: bytes, subject_worker_id: str) -> Manifest | Refusal:
@@ -102,24 +106,27 @@ def parse_manifest(body: bytes, subject_worker_id: str) -> Manifest | Refusal:
     head, offences = convert_fields(raw, _Head)
     if raw.get("worker_id") != subject_worker_id and not any(o.path == "worker_id" for o in offences):
         offences.append(Offence("worker_id", f"is not {subject_worker_id!r}, the id in the subject"))
-    defaults = {key: raw[key] for key in _INHERITED & raw.keys()}
+    offences += convert_fields(raw, _Defaults)[1]
+    # One that is wrong was named above, and need not be named again in every capability.
+    wrong_fields = {re.split(r"[.[]", o.path, maxsplit=1)[0] for o in offences}
+    defaults = {key: raw[key] for key in _Defaults.__struct_fields__ if key in raw and key not in wrong_fields}
     listed = raw.get("capabilities")
-    capabilities: list[Capability] = []
+    capabilities: dict[int, Capability] = {}
     for index, item in enumerate(listed[:MAX_CAPABILITIES] if isinstance(listed, list) else ()):
         capability, wrong = _capability(item, defaults, f"capabilities[{index}]")
         offences += wrong
         if capability is not None:
-            capabilities.append(capability)
+            capabilities[index] = capability
     offences += _twice(capabilities)
     if offences or head is None:
         return refuse("manifest", offences)
-    return Manifest(WorkerId(head.worker_id), tuple(capabilities), head.instance, head.spiffe_id)
+    return Manifest(WorkerId(head.worker_id), tuple(capabilities.values()), head.instance, head.spiffe_id)
 
 
 def _capability(item: Any, defaults: dict[str, Any], path: str) -> tuple[Capability | None, list[Offence]]:
     if not isinstance(item, dict):
         return None, [Offence(path, "is not a JSON object; give verb, name and version")]
-    raw = {**defaults, **item} if defaults else item
+    raw = {**defaults, **{key: value for key, value in item.items() if value is not None}} if defaults else item
     capability, offences = convert_fields(raw, Capability, f"{path}.")
     offences = [_friendly(o, raw) for o in offences]
     version = raw.get("version")
@@ -137,10 +144,10 @@ def _friendly(offence: Offence, raw: dict[str, Any]) -> Offence:
     return offence
 
 
-def _twice(capabilities: list[Capability]) -> list[Offence]:
+def _twice(capabilities: dict[int, Capability]) -> list[Offence]:
     seen: set[tuple[str, str]] = set()
     offences = []
-    for index, capability in enumerate(capabilities):
+    for index, capability in capabilities.items():
         key = (capability.id, capability.version)
         if key in seen:
             offences.append(Offence(f"capabilities[{index}]", f"{key[0]} {key[1]} is listed twice"))

@@ -137,7 +137,7 @@ def parse_problem(body: bytes) -> Problem | None:
     """The problem that ``body`` holds, or None when it is something else (a foreign service's error, say)."""
     try:
         return _decode_problem(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -92,7 +92,7 @@ def parse_departure(body: bytes) -> Departure | None:
     """A stored departure, or None when the record is not one of ours."""
     try:
         return _decode_departure(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from subjects import headers as h
 from subjects.errors import Refusal
-from subjects.headers import MAX_CONTENT_TYPE_CHARS, Block, build_block, one_line, parse_block
+from subjects.headers import MAX_CONTENT_TYPE_CHARS, Block, build_block, one_line, parse_block, seconds_text
 
 NotRunReason = Literal["busy", "draining", "deadline"]
 FrameKind = Literal["chunk", "progress", "end"]
@@ -79,7 +79,10 @@ def parse_answer(raw_headers: bytes | None, body: bytes) -> Answer:
     if isinstance(block, Refusal):
         return Garbage(block.detail)
     if block.status:
-        return NO_RESPONDERS if block.status == 503 else Garbage(f"it answered with the inline status {block.status}")
+        # Only the server says so, without a body; a worker that sends one has run.
+        if block.status == 503 and not body:
+            return NO_RESPONDERS
+        return Garbage(f"it answered with the inline status {block.status}")
     return _read(block, body)
 
 
@@ -122,7 +125,7 @@ def _retry_after_ms(passed: str) -> int | None:
                 seconds = float(value)
             except ValueError:
                 return None
-            return int(seconds * 1000) if 0 <= seconds <= MAX_RETRY_AFTER_S else None
+            return round(seconds * 1000) if 0 <= seconds <= MAX_RETRY_AFTER_S else None
     return None
 
 
@@ -151,5 +154,5 @@ def _fault_pairs(fault: Fault) -> list[tuple[str, str]]:
     if fault.retryable:
         pairs.append((h.RETRYABLE, "true"))
     if fault.retry_after_ms is not None:
-        pairs.append((h.RETRY_AFTER, f"{fault.retry_after_ms / 1000:g}"))
+        pairs.append((h.RETRY_AFTER, seconds_text(fault.retry_after_ms)))
     return pairs

@@ -126,6 +126,11 @@ def build_block(pairs: Iterable[tuple[str, str]], passed: str = "") -> bytes:
     return f"{_START}\r\n{lines}{passed}\r\n".encode()
 
 
+def seconds_text(ms: int) -> str:
+    """Milliseconds as the value of ``Retry-After``: seconds, exact, without an exponent."""
+    return f"{ms / 1000:.3f}".rstrip("0").rstrip(".")
+
+
 def one_line(text: str, limit: int = 512) -> str:
     """``text`` made fit for a header value: at most ``limit`` characters, spaces for what may not be there."""
     return "".join(" " if category(c) in _UNFIT else c for c in text[:limit]).strip()

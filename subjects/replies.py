@@ -6,7 +6,7 @@ import msgspec
 
 from subjects import headers as h
 from subjects.errors import PROBLEM_CONTENT_TYPE, Refusal, problem_body
-from subjects.headers import Block, one_line
+from subjects.headers import Block, one_line, seconds_text
 
 
 class ReplyMeta(msgspec.Struct, frozen=True, gc=False):
@@ -32,7 +32,7 @@ def build_reply(meta: ReplyMeta, content_type: str | None, passed: str, frame: s
 def build_refusal(refusal: Refusal, meta: ReplyMeta, frame: str = "", seq: int = 0) -> tuple[bytes, bytes]:
     """``(header block, problem body)`` of a refusal; ``frame`` and ``seq`` when it ends a stream."""
     kind = refusal.kind
-    more = f"Retry-After: {refusal.retry_after_ms / 1000:g}\r\n" if refusal.retry_after_ms is not None else ""
+    more = f"Retry-After: {seconds_text(refusal.retry_after_ms)}\r\n" if refusal.retry_after_ms is not None else ""
     if frame:
         more += f"Crank-Frame: {frame}\r\nCrank-Seq: {seq}\r\n"
     block = (
@@ -45,7 +45,7 @@ def build_refusal(refusal: Refusal, meta: ReplyMeta, frame: str = "", seq: int =
 def _meta_lines(meta: ReplyMeta) -> str:
     lines = (
         f"Crank-Request-Id: {meta.request_id}\r\nCrank-Controller: {meta.controller}\r\n"
-        f"Crank-Attempts: {meta.attempts}\r\nCrank-Cost-Tokens: {meta.cost_tokens:g}\r\n"
+        f"Crank-Attempts: {meta.attempts}\r\nCrank-Cost-Tokens: {meta.cost_tokens:.15g}\r\n"
         f"traceparent: {meta.traceparent}\r\n"
     )
     if meta.worker is not None:

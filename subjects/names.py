@@ -135,6 +135,10 @@ class Subjects:
         verb, name = split_capability(capability)
         return f"{self._one('worker', worker_id, 'worker id')}.{_token(verb, 'verb')}.{_token(name, 'name')}"
 
+    def worker_all(self, worker_id: WorkerId) -> str:
+        """``crank.worker.<worker_id>.>``: every dispatch to a worker, malformed subjects too."""
+        return f"{self._one('worker', worker_id, 'worker id')}.>"
+
     def parse_worker(self, subject: str) -> tuple[WorkerId, CapabilityId] | None:
         """``(worker_id, verb:name)`` of a dispatch subject, or None."""
         parts = subject.split(".")

@@ -1,1 +1,34 @@
-"""What users import."""
+"""What users import. Each name is fetched when it is used: a shell that completes a command loads no NATS client."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crank.client import Client as Client
+    from workers import Context as Context
+    from workers import DeclarationError as DeclarationError
+    from workers import PermanentError as PermanentError
+    from workers import RegistrationRefused as RegistrationRefused
+    from workers import RetryableError as RetryableError
+    from workers import Worker as Worker
+    from workers import WorkerError as WorkerError
+
+_HOMES = {
+    "Client": "crank.client",
+    "Context": "workers",
+    "DeclarationError": "workers",
+    "PermanentError": "workers",
+    "RegistrationRefused": "workers",
+    "RetryableError": "workers",
+    "Worker": "workers",
+    "WorkerError": "workers",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'crank' has no attribute {name!r}")

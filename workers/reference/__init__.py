@@ -1,0 +1,1 @@
+"""The reference workers, one file each; ``workers.catalogue`` finds them by name."""

@@ -1,0 +1,169 @@
+"""Owns one dispatch from its start to its one terminal answer, and to the return of its handler.
+
+    running ── answer ──────────────────────────► answered ── handler returns ──► over
+       └────── cancel, deadline, shutdown: the fault goes out at once, ─┘
+               then the handler is interrupted; its place is free when it returns
+
+``workers.dispatching`` starts runs and stops them. Nothing of an unforeseen error reaches the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import Any
+
+from subjects.answers import Fault, Frame, FrameKind, Result
+from subjects.dispatches import DispatchHeaders
+from workers.codecs import Encode, encode_any
+from workers.context import Context
+from workers.declarations import Offer
+from workers.errors import DeclarationError, Failure, PermanentError
+from workers.outbox import Outbox, lost
+
+log = logging.getLogger("crank.worker")
+
+# A stream waits for the server after this much: enough to fill the pipe, little enough to hold for each stream.
+_PACE_BYTES = 256 * 1024
+# What a frame weighs beside its body.
+_FRAME_BYTES = 128
+
+
+class Run:
+    """One dispatch. ``task`` and ``timer`` are set by who started it."""
+
+    __slots__ = (
+        "_outbox",
+        "_unpaced",
+        "answered",
+        "context",
+        "deadline",
+        "headers",
+        "offer",
+        "reply",
+        "seq",
+        "task",
+        "timer",
+    )
+
+    def __init__(self, offer: Offer, headers: DispatchHeaders, reply: str, timeout_s: float, outbox: Outbox) -> None:
+        self.offer = offer
+        self.headers = headers
+        self.reply = reply
+        self.deadline = time.monotonic() + timeout_s
+        self.context = Context(headers, self.deadline, self.progress) if offer.handler.wants_context else None
+        self.answered = False
+        self.seq = 0
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._outbox = outbox
+        self._unpaced = 0
+
+    async def work(self, body: bytes) -> None:
+        """Run an async handler and answer."""
+        try:
+            if self.offer.handler.kind == "generator":
+                await self._stream(body)
+            else:
+                self.answer(self.result(await self.offer.handler.call(body, self.context)))
+        except asyncio.CancelledError as error:
+            if not self.answered:  # the handler's own: something that it waited for was cancelled
+                self.answer(self.fault(error))
+            raise
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever one handler raises, the others go on
+            self.answer(self.fault(error))
+
+    def work_plain(self, body: bytes) -> Result | Fault:
+        """Run a plain handler, in a thread; the answer is sent by who called."""
+        try:
+            return self.result(self.offer.handler.call(body, self.context))
+        except BaseException as error:  # noqa: BLE001  # a thread has nobody else to tell
+            return self.fault(error)
+
+    async def _stream(self, body: bytes) -> None:
+        encode = self.offer.handler.encode
+        async with contextlib.aclosing(self.offer.handler.call(body, self.context)) as values:
+            async for value in values:
+                await self._frame("chunk", value, encode)
+        self.answer(Result(b""))
+
+    async def progress(self, value: Any) -> None:
+        """Send a progress frame; ``Context.progress`` is this."""
+        if not self.offer.capability.streaming:
+            raise DeclarationError(f"{self.offer.label} must be declared with streaming=True to tell its progress")
+        await self._frame("progress", value, encode_any)
+
+    async def _frame(self, kind: FrameKind, value: Any, encode: Encode) -> None:
+        if self.answered:
+            return
+        body, content_type = encode(value)
+        self._check_size(body, "frame")
+        if kind == "chunk":
+            content_type = self.offer.content_type or content_type
+        if not self._outbox.frame(self.reply, Frame(kind, self.seq, body, content_type=content_type)):
+            raise lost()
+        self.seq += 1
+        self._unpaced += len(body) + _FRAME_BYTES
+        if self._unpaced > _PACE_BYTES:
+            self._unpaced = 0
+            await self._outbox.pace()
+        else:
+            await asyncio.sleep(0)  # so that the frame leaves, and a cancel arrives, though the handler never waits
+
+    def result(self, value: Any) -> Result:
+        """``value`` as an answer.
+
+        Raises:
+            PermanentError: it is larger than may leave.
+
+        """
+        body, content_type = self.offer.handler.encode(value)
+        self._check_size(body, "answer")
+        return Result(body, content_type=self.offer.content_type or content_type)
+
+    def _check_size(self, body: bytes, what: str) -> None:
+        limit = self._outbox.max_body_bytes
+        declared = (self.offer.capability.constraints or {}).get("max_output_bytes")
+        if isinstance(declared, int) and declared > 0:
+            limit = min(limit, declared)
+        if len(body) > limit:
+            log.error("%s: %s of %d bytes is over the limit of %d", self.offer.label, what, len(body), limit)
+            raise PermanentError(
+                f"The worker's {what} is {len(body)} bytes, and at most {limit} can be sent; ask for less at once.",
+                code=500,
+            )
+
+    def fault(self, error: BaseException) -> Fault:
+        """``error`` as the caller may see it; one that the handler did not foresee goes to the log."""
+        if isinstance(error, Failure):
+            wait = error.retry_after_s
+            return Fault(error.code, error.message, error.retryable, None if wait is None else round(wait * 1000))
+        request_id = self.headers.request_id
+        log.error("%s failed, request id %s", self.offer.label, request_id, exc_info=error)
+        return Fault(500, f"The worker failed; its log has the details under request id {request_id}.")
+
+    def answer(self, answer: Result | Fault) -> None:
+        """Send the terminal answer, once; later ones are dropped."""
+        if self.answered:
+            return
+        self.answered = True
+        if self.timer is not None:
+            self.timer.cancel()
+        # A fault before the first frame is a whole answer, so that another worker can still be tried.
+        as_end = self.seq > 0 or (self.offer.handler.kind == "generator" and isinstance(answer, Result))
+        self._outbox.answer(self.reply, self._end(answer) if as_end else answer, self.deadline)
+
+    def _end(self, answer: Result | Fault) -> Frame:
+        if isinstance(answer, Fault):
+            return Frame("end", self.seq, fault=answer)
+        return Frame("end", self.seq, answer.body, content_type=answer.content_type)
+
+    def stop(self, fault: Fault) -> None:
+        """Answer with ``fault`` and interrupt the handler; a plain one sees ``Context.cancelled``."""
+        self.answer(fault)
+        if self.context is not None:
+            self.context.cancelled = True
+        if self.task is not None:
+            self.task.cancel()

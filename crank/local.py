@@ -176,6 +176,7 @@ class Local:
         if self._controller is not None:
             await self._controller.stop(self._drain_timeout_s + 5.0)
         await self.nats.stop()
+        self._ready_file.unlink(missing_ok=True)
         if self._lock is not None:
             self._lock.close()
             self._lock = None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,6 +18,8 @@ from crank.cli.options import Token, nats_option
 if TYPE_CHECKING:
     from controller.settings import ControllerSettings
     from workers import Worker
+
+T = TypeVar("T")
 
 _with_parent = click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input closes.")
 _log_level = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
@@ -94,20 +97,29 @@ def worker(target: str, worker_id: str | None, log_level: str, with_parent: bool
         loaded = load_worker(target, Path.cwd())
     except TargetError as error:
         end(f"crank: {error}", USAGE)
-    _run(_worker(loaded, worker_id or f"{name_of(target)}-{secrets.token_hex(2)}", nats_url, prefix, with_parent))
+    left = _run(
+        _worker(loaded, worker_id or f"{name_of(target)}-{secrets.token_hex(2)}", nats_url, prefix, with_parent)
+    )
+    if left:
+        click.echo(f"crank: {left} handlers did not end in time and are given up", err=True)
+        sys.stderr.flush()
+        os._exit(FAILED)  # Python would wait for their threads, for as long as they like
 
 
-async def _worker(loaded: Worker, worker_id: str, nats_url: str, prefix: str, with_parent: bool) -> None:
+async def _worker(loaded: Worker, worker_id: str, nats_url: str, prefix: str, with_parent: bool) -> int:
     from bus import BusUnavailable
     from bus.connection import BusError
     from crank.cli.stopping import stop_event
+    from workers import WorkerError
+    from workers.runtime import serve
+    from workers.worker import DRAIN_TIMEOUT_S
 
     stop = stop_event(with_parent=with_parent)
     try:
-        await loaded.serve(nats_url, worker_id=worker_id, prefix=prefix, stop=stop)
+        return await serve(loaded, nats_url, worker_id, prefix, stop, DRAIN_TIMEOUT_S)
     except BusUnavailable as error:
         end(f"crank: {error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL.", NOBODY)
-    except BusError as error:
+    except (BusError, WorkerError) as error:
         end(f"crank: {error}", FAILED)
 
 
@@ -115,11 +127,10 @@ def _log(level: str) -> None:
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s")
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run(work: Coroutine[Any, Any, T]) -> T:
     """On uvloop where there is one: a third more requests a second."""
     if sys.platform == "win32":
-        asyncio.run(work)
-        return
+        return asyncio.run(work)
     import uvloop
 
-    uvloop.run(work)
+    return uvloop.run(work)

@@ -79,16 +79,16 @@ def _local(
 def _plans(workers: str) -> list[WorkerPlan]:
     from crank.local import WorkerPlan
     from crank.targets import name_of
-    from workers.reference import find
 
     if workers == "none":
         return []
-    known = sorted(find())
-    names = known if workers == "all" else [name.strip() for name in workers.split(",") if name.strip()]
-    unknown = [name for name in names if ":" not in name and name not in known]
+    from workers.catalogue import REFERENCE
+
+    names = list(REFERENCE) if workers == "all" else [name.strip() for name in workers.split(",") if name.strip()]
+    unknown = [name for name in names if ":" not in name and name_of(name) not in REFERENCE]
     if unknown or not names:
         wrong = ", ".join(unknown) or repr(workers)
-        end(f"--workers: there is no {wrong}; there are: {', '.join(known)}; or all, none, MODULE:ATTR", USAGE)
+        end(f"--workers: there is no {wrong}; there are: {', '.join(REFERENCE)}; or all, none, MODULE:ATTR", USAGE)
     counts: dict[str, int] = {}
     plans = []
     for name in names:

@@ -10,13 +10,14 @@ import contextlib
 import fcntl
 import json
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from crank.children import Child
 from crank.client import Client, CrankError
 from crank.natsd import NatsServer, NatsServerError
+from crank.targets import name_of
 
 # A cold start on a slow machine compiles every module once.
 _READY_TIMEOUT_S = 30.0
@@ -34,6 +35,17 @@ class WorkerPlan(NamedTuple):
 
     target: str
     worker_id: str
+
+
+def plans(targets: Iterable[str]) -> list[WorkerPlan]:
+    """A worker each, with the ids ``<name>-1``, ``<name>-2`` and so on."""
+    counts: dict[str, int] = {}
+    made = []
+    for target in targets:
+        name = name_of(target)
+        counts[name] = counts.get(name, 0) + 1
+        made.append(WorkerPlan(target, f"{name}-{counts[name]}"))
+    return made
 
 
 class Local:

@@ -50,15 +50,15 @@ def json_problem(error: CrankError) -> bytes:
     return msgspec.json.encode(failed)
 
 
-def told(error: CrankError) -> str:
+def told(error: CrankError, indent: str = "") -> str:
     """The failure for a person: code and title, what to do, each offence, each worker left out, when to try again."""
     from crank.failures import Unreachable
 
     problem = error.problem
     if isinstance(error, Unreachable):
-        return _wrapped(f"crank: {error.detail}", "")
+        return _wrapped(f"crank: {error.detail}", indent)
     kind = problem.type.rpartition(":")[2]
-    head = printable(f"{problem.status} {kind}: {problem.title}")
+    head = indent + printable(f"{problem.status} {kind}: {problem.title}")
     lines = [problem.detail] if problem.detail and problem.detail != problem.title else []
     lines += [f"- {offence.path or 'body'}: {offence.message}" for offence in problem.errors]
     lines += [f"- {left_out.worker_id}: {left_out.reason}" for left_out in problem.candidates]
@@ -72,7 +72,7 @@ def told(error: CrankError) -> str:
         lines.append(f"Try again in {problem.retry_after_ms / 1000:g} s.")
     if sys.stderr.isatty():
         head = click.style(head, fg="red", bold=True)
-    return "\n".join([head, *(_wrapped(line, "  ") for line in lines)])
+    return "\n".join([head, *(_wrapped(line, indent + "  ") for line in lines)])
 
 
 def _wrapped(text: str, indent: str) -> str:

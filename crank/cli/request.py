@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ async def _ask(
         started = time.perf_counter()
         if not stream:
             answer = await client.request(capability, body, headers=headers, timeout_ms=timeout_ms)
-            _show_answer(answer, _since(started), as_json)
+            _show_answer(answer, _since(started), as_json, "Crank-Dry-Run" in headers)
             return
         async for frame in client.stream(capability, body, headers=headers, timeout_ms=timeout_ms):
             _show_frame(frame, _since(started), as_json)
@@ -88,11 +89,14 @@ def _since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-def _show_answer(answer: Answer, elapsed_ms: float, as_json: bool) -> None:
-    from crank.cli import show
+def _show_answer(answer: Answer, elapsed_ms: float, as_json: bool, dry_run: bool) -> None:
+    from crank.cli import decision, show
 
     if as_json:
         show.json_line(show.as_object(answer, elapsed_ms))
+        return
+    if dry_run and sys.stdout.isatty():
+        click.echo("\n".join(decision.lines(answer.json())))
         return
     show.body(answer)
     show.who(answer, elapsed_ms)

@@ -112,9 +112,13 @@ def _readable(raw: bytes, content_type: str) -> str:
 
 def who(frame: Frame, elapsed_ms: float) -> None:
     """One dim line on a terminal's stderr: who did it, and how long it took."""
-    if not sys.stderr.isatty():
-        return
-    meta = friendly_meta(frame.meta)
+    if sys.stderr.isatty():
+        click.secho(who_line(frame.meta, elapsed_ms), err=True, dim=True)
+
+
+def who_line(headers: Mapping[str, str], elapsed_ms: float) -> str:
+    """Worker, version, attempts, controller and time of an answer with these reply headers."""
+    meta = friendly_meta(headers)
     attempts = meta.get("attempts", 0)
     parts = [
         str(meta.get("worker", "no worker")),
@@ -124,7 +128,7 @@ def who(frame: Frame, elapsed_ms: float) -> None:
         f"{elapsed_ms:.1f} ms",
         "replayed" if meta.get("replayed") else "",
     ]
-    click.secho(printable(" · ".join(part for part in parts if part)), err=True, dim=True)
+    return printable(" · ".join(part for part in parts if part))
 
 
 def piece(frame: Frame) -> None:

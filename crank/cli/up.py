@@ -49,10 +49,10 @@ def up(
         settings = load_settings(config, {"http_port": http_port})
     except SettingsError as error:
         end(str(error), USAGE)
-    plans = _plans(workers)
+    wanted = _plans(workers)
     _free(nats_port, "--nats-port", "perhaps another NATS server; to use that one: crank controller --nats URL")
     _free(settings.http_port, "--http-port", "perhaps another controller")
-    local = _local(state, nats_port, plans, settings, config)
+    local = _local(state, nats_port, wanted, settings, config)
     if ready_file is not None:
         _removed(ready_file)
     raise click.exceptions.Exit(asyncio.run(_up(local, ready_file, settings)))
@@ -77,7 +77,7 @@ def _local(
 
 
 def _plans(workers: str) -> list[WorkerPlan]:
-    from crank.local import WorkerPlan
+    from crank.local import plans
     from crank.targets import name_of
 
     if workers == "none":
@@ -89,12 +89,7 @@ def _plans(workers: str) -> list[WorkerPlan]:
     if unknown or not names:
         wrong = ", ".join(unknown) or repr(workers)
         end(f"--workers: there is no {wrong}; there are: {', '.join(REFERENCE)}; or all, none, MODULE:ATTR", USAGE)
-    counts: dict[str, int] = {}
-    plans = []
-    for name in names:
-        number = counts[name_of(name)] = counts.get(name_of(name), 0) + 1
-        plans.append(WorkerPlan(name, f"{name_of(name)}-{number}"))
-    return plans
+    return plans(names)
 
 
 def _free(port: int, flag: str, guess: str) -> None:

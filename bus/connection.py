@@ -9,6 +9,7 @@ was published in one turn of the event loop leaves in one write. What this relie
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
@@ -224,7 +225,8 @@ class Bus:
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop delivery at the server. What it had already sent is still handled until the next ``flush`` returns."""
         handler = self._client.direct[subscription._id]
-        await subscription.unsubscribe()
+        with contextlib.suppress(nats.errors.Error):  # a closed connection delivers nothing anyway
+            await subscription.unsubscribe()
         # nats-py forgets the subscription at once; messages on their way must still find their handler.
         self._client.direct[subscription._id] = handler
 

@@ -1,0 +1,1 @@
+"""What Crank does, as tests."""

@@ -1,0 +1,1 @@
+"""Controllers on a real nats-server, met by nothing but NATS clients."""

@@ -61,28 +61,29 @@ class Driver:
 
     def feed(self, event: Event) -> None:
         """Take in an event and carry out all that follows from it."""
-        self._queue.append(event)
         if self._busy:
+            self._queue.append(event)
             return
         self._busy = True
-        surroundings, queue, handle = self._surroundings, self._queue, self.router.handle
-        try:
-            now = surroundings.now()
-            stood_still = now - self._last
-            self._last = now
-            if stood_still > STALL_S:
-                queue.appendleft(Stalled(stood_still * 1000))
-            while queue:
-                try:
-                    for command in handle(queue.popleft(), now):
-                        answer = surroundings.perform(command)
-                        if answer is not None:
-                            queue.append(answer)
-                except Exception:  # a bug that one event uncovers must not cost the others anything
-                    log.exception("an event could not be handled")
-        finally:
-            self._busy = False
+        now = self._surroundings.now()
+        stood_still = now - self._last
+        self._last = now
+        if stood_still > STALL_S:
+            self._take(Stalled(stood_still * 1000), now)
+        self._take(event, now)
+        while self._queue:
+            self._take(self._queue.popleft(), now)
+        self._busy = False
         self._arm(now)
+
+    def _take(self, event: Event, now: float) -> None:
+        try:
+            for command in self.router.handle(event, now):
+                answer = self._surroundings.perform(command)
+                if answer is not None:
+                    self._queue.append(answer)
+        except Exception:  # a bug that one event uncovers must not cost the others anything
+            log.exception("an event could not be handled")
 
     def _arm(self, now: float) -> None:
         due = self.router.next_due()

@@ -45,8 +45,8 @@ def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Cand
             Attempt(
                 flight.offer.worker.id,
                 flight.dispatch_id,
-                _ms(flight.sent_at - start),
-                _ms(ended - start),
+                (flight.sent_at - start) * 1000,
+                (ended - start) * 1000,
                 flight.end or "GivenUp",
             )
         )
@@ -61,7 +61,7 @@ def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Cand
         chosen.spec.version if chosen is not None else None,
         life.verdict,
         tuple(attempts),
-        Timings(_ms(now - start), _ms(life.queued_s), _ms(worker_s)),
+        Timings((now - start) * 1000, life.queued_s * 1000, worker_s * 1000),
         detail,
         candidates,
     )
@@ -85,7 +85,3 @@ def dry_run_answer(life: Life, outcome: Outcome, world: World) -> Answer:
     record = record_of(life, outcome, world, candidates)
     meta = meta_of(life, world, cost=False)
     return Answer(request.reply, meta, "application/json", "", encode(record))
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from controller.core.commands import Step
 from controller.core.events import LifeEvent
 from controller.core.fleet import Offer
@@ -58,8 +60,7 @@ Outcome = Result | Frame | Refusal | WouldDispatch
 Steps = Generator[Step, LifeEvent | None, Outcome]
 
 
-@dataclass(slots=True, eq=False)
-class Flight:
+class Flight(msgspec.Struct, eq=False):
     """One dispatch that is out. ``life`` is None when nobody waits for it any more."""
 
     dispatch_id: DispatchId
@@ -70,8 +71,7 @@ class Flight:
     end: str = ""
 
 
-@dataclass(slots=True, eq=False)
-class Life:
+class Life(msgspec.Struct, eq=False):
     """One request on its way, and what its record will tell."""
 
     request: Request
@@ -85,7 +85,7 @@ class Life:
     queued_s: float = 0.0
     chosen: Offer | None = None
     verdict: Verdict | None = None
-    flights: list[Flight] = field(default_factory=list)
+    flights: list[Flight] = msgspec.field(default_factory=list)
     executed: int = 0
     """Dispatches that may have run."""
     tried: set[str] | None = None

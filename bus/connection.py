@@ -104,7 +104,6 @@ class Bus:
         name: str,
         timeout_s: float = 5.0,
         inbox_prefix: str = "_INBOX",
-        on_disconnect: Callable[[], None] | None = None,
         on_reconnect: Callable[[], Awaitable[None]] | None = None,
     ) -> Bus:
         """Connect to ``url`` (several may be separated by commas), trying for ``timeout_s``; then reconnect for ever.
@@ -123,8 +122,6 @@ class Bus:
 
         async def on_lost() -> None:
             bus._forget_unsent()
-            if on_disconnect is not None:
-                on_disconnect()
 
         async def on_back() -> None:
             if on_reconnect is not None:

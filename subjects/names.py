@@ -43,6 +43,7 @@ class Subjects:
         self.stream_slo = f"{upper}_SLO"
         self.bucket_idempotency = f"{prefix}_idempotency"
         self.bucket_results = f"{prefix}_results"
+        self._reserved = (f"{prefix}.", "$")
         self.claims_notices = f"{prefix}.claims.>"
 
     # Subjects of one capability -------------------------------------------------
@@ -153,6 +154,14 @@ class Subjects:
     def slo(self, controller_id: ControllerId, boot: str, minute: int) -> str:
         """``crank.slo.<controller_id>.<boot>.<minute>``: objective counts; ``minute`` is minutes since 1970."""
         return f"{self._one('slo', controller_id, 'controller id')}.{_token(boot, 'boot id')}.{minute:d}"
+
+    def may_reply(self, reply: str) -> bool:
+        """Whether an answer may be published on ``reply``, which a stranger chose.
+
+        On our own subjects and on the server's it would be a control, registry or JetStream message, forged by whoever
+        named it.
+        """
+        return not reply.startswith(self._reserved)
 
     def all(self, kind: str) -> str:
         """``<prefix>.<kind>.>``: everything of a kind, malformed subjects too, so that they can be refused."""

@@ -57,22 +57,19 @@ def live(life: Life, world: World) -> Steps:
 def _dispatch(life: Life, group: Group, world: World) -> Steps:
     headers = life.request.headers
     protected = headers.idempotency_key is None
-    woken = False
     last: Refusal | None = None
     while True:
         pool = group.pool(headers.version, headers.constraints)
-        # Whoever waits was here first.
-        offer = choose(pool, life.tried or _NOBODY, world.now, world.chance) if woken or not pool.waiting else None
+        # Nobody is overtaken: a worker that is free now is one that nobody who waits can use; ``router`` sees to that.
+        offer = choose(pool, life.tried or _NOBODY, world.now, world.chance)
         if offer is None:
-            refusal = refusals.nobody(life, group, pool, world, last)
+            refusal = refusals.nobody(life, group, pool, world)
             if refusal is not None:
-                return refusal
+                return last or refusal
             event = yield Wait(pool)
             if event is not WOKEN:
                 return _interrupted(event, life, world, "waiting for a free worker")
-            woken = True
             continue
-        woken = False
         life.chosen = offer
         if headers.dry_run:
             return WOULD_DISPATCH
@@ -115,8 +112,8 @@ def _follow(
             return refusals.protocol(offer, broken)
         frames += 1
         if event.kind == "end":
-            life.executed += 1
             if event.fault is None:
+                life.executed += 1
                 return event
             event = event.fault
             break
@@ -125,6 +122,9 @@ def _follow(
         case Result():
             life.executed += 1
             return _checked(event, offer, world)
+        case NotRun() | NoResponders() if frames:
+            life.executed += 1
+            return refusals.protocol(offer, "it sent frames, and then that nothing ran")
         case NotRun(reason):
             if reason == "deadline":
                 life.try_not_again(offer)
@@ -140,6 +140,10 @@ def _follow(
         case WorkerLost(reason):
             life.executed += 1
             return _again_or(refusals.worker_lost(offer, reason), life, offer, world, retryable=True)
+        case DeadlinePassed() if world.now < life.deadline:
+            life.executed += 1
+            yield GIVE_UP
+            return _again_or(refusals.hung(offer), life, offer, world, retryable=True)
         case _:
             life.executed += 1
             yield GIVE_UP

@@ -246,11 +246,11 @@ class Membership:
         if worker.capacity != beat.capacity:
             worker.capacity = beat.capacity
             self._freed(self._registry.refresh(worker))
+        self.heard(worker)
         if beat.draining and worker.state is not State.DRAINING:
             self._set_state(worker, State.DRAINING)
         elif not beat.draining and worker.state is State.DRAINING and event.worker_id not in self._leaving:
             self._set_state(worker, State.ALIVE)
-        self.heard(worker)
         if worker.seq == 0 and event.worker_id not in self._joining:
             self._emit(SendControl(event.worker_id, _REREGISTER))
 

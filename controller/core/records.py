@@ -39,15 +39,14 @@ def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Cand
     worker_s = 0.0
     attempts = []
     for flight in life.flights:
-        ended = flight.ended_at or now
-        worker_s += ended - flight.sent_at
+        worker_s += flight.ended_at - flight.sent_at
         attempts.append(
             Attempt(
                 flight.offer.worker.id,
                 flight.dispatch_id,
                 (flight.sent_at - start) * 1000,
-                (ended - start) * 1000,
-                flight.end or "GivenUp",
+                (flight.ended_at - start) * 1000,
+                flight.end,
             )
         )
     return DecisionRecord(

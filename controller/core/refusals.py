@@ -67,7 +67,7 @@ def unprotected(reason: str) -> Refusal:
     return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS)
 
 
-def nobody(life: Life, group: Group, pool: Pool, world: World, last: Refusal | None) -> Refusal | None:
+def nobody(life: Life, group: Group, pool: Pool, world: World) -> Refusal | None:
     """Why no worker will ever take this request as things are, or None when waiting may help."""
     if not pool.members and group.offers:
         versions = ", ".join(sorted(group.versions))
@@ -77,14 +77,12 @@ def nobody(life: Life, group: Group, pool: Pool, world: World, last: Refusal | N
         )
         return Refusal(ErrorKind.NO_MATCH, detail, candidates=_left_out(group, pool, life))
     if not pool.eligible:
-        if last is not None:
-            return last
         detail = f"{group.capability} is known, but every worker that offers it is away; start one, or try again later."
         candidates = _left_out(group, pool, life)
         return Refusal(ErrorKind.NO_WORKER, detail, retry_after_ms=RETRY_AFTER_MS, candidates=candidates)
     if life.tried and all(o.worker.id in life.tried for o in pool.members if o.eligible):
         detail = f"Every worker that offers {group.capability} was tried and none took the request; try again later."
-        return last or Refusal(ErrorKind.NO_WORKER, detail, retry_after_ms=RETRY_AFTER_MS)
+        return Refusal(ErrorKind.NO_WORKER, detail, retry_after_ms=RETRY_AFTER_MS)
     if group.waiting >= world.limits.queue_limit:
         detail = f"The queue of {group.capability} is full ({group.waiting} requests wait); slow down, or add workers."
         return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=BUSY_RETRY_AFTER_MS)
@@ -129,6 +127,15 @@ def worker_lost(offer: Offer, reason: str) -> Refusal:
     """503: it went away with the work."""
     detail = f"Worker {offer.worker.id} went away ({reason}); the work may have been done: check before sending again."
     return Refusal(ErrorKind.WORKER_LOST, detail, maybe_executed=True)
+
+
+def hung(offer: Offer) -> Refusal:
+    """504 while the caller would still wait: the worker took longer than it says that it ever takes."""
+    detail = (
+        f"Worker {offer.worker.id} did not answer within the timeout_s that it declares. "
+        "The work may have been done: check before sending again, and tell whoever runs the worker."
+    )
+    return Refusal(ErrorKind.DEADLINE, detail, maybe_executed=True)
 
 
 def deadline(life: Life, where: str, now: float) -> Refusal:

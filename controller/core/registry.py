@@ -104,10 +104,10 @@ class Registry:
 
     def overdue(self, worker: Worker, now: float) -> State | None:
         """The state that silence has brought a worker to, or None when nothing changed."""
-        silent = now - worker.seen_at
-        if silent >= self._due(GONE_AFTER):
+        # The same sum as in ``next_check``: a difference may fall short of it by the last bit, and be due for ever.
+        if now >= worker.seen_at + self._due(GONE_AFTER):
             new = State.GONE
-        elif silent >= self._due(SUSPECT_AFTER) and worker.state is State.ALIVE:
+        elif now >= worker.seen_at + self._due(SUSPECT_AFTER) and worker.state is State.ALIVE:
             new = State.SUSPECT
         else:
             return None

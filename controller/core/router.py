@@ -50,6 +50,7 @@ from controller.core.events import (
 from controller.core.fleet import Offer, Worker
 from controller.core.life import live
 from controller.core.membership import Membership
+from controller.core.pools import Pool
 from controller.core.timers import Timers
 from controller.core.world import Flight, Life, Outcome, World, WouldDispatch
 from subjects.answers import Fault, Frame, NoResponders, NotRun, Result
@@ -150,6 +151,7 @@ class Router:
     def _resume(self, life: Life, event: LifeEvent | None) -> None:
         """Run a life until it waits for the world again, or ends."""
         assert life.steps is not None
+        life.asked = None
         send = life.steps.send
         while True:
             try:
@@ -181,14 +183,16 @@ class Router:
                     pool.waiting[life] = None
                     self.world.registry.groups[life.request.capability].waiting += 1
                     life.waiting = pool
-                    life.waiting_since = life.waiting_since or self.world.now
+                    life.waiting_since = self.world.now
                     return
                 case GiveUp():
                     self._give_up(life)
                 case Ask():
+                    life.asked = step
                     self._out.append(Authorize(life, life.request))
                     return
                 case Protect():
+                    life.asked = step
                     self._out.append(Claim(life, life.request))
                     return
 
@@ -203,6 +207,7 @@ class Router:
         if offer.timeout_s is not None and offer.timeout_s * 1000 < timeout_ms:
             timeout_ms = max(1, int(offer.timeout_s * 1000))
             self._timers.set(life, world.now + timeout_ms / 1000)
+            life.hurried = True
         offer.in_flight += 1
         offer.worker.in_flight += 1
         self._count_changed(offer)
@@ -231,9 +236,6 @@ class Router:
             del twins[life]
         life.steps = None
         self._stop_waiting(life)
-        if life.flight is not None:
-            life.flight.life = None
-            self._timers.set(life.flight, world.now + ORPHAN_S)
         if request.headers.dry_run:
             self._out.append(records.dry_run_answer(life, outcome, world))
         elif isinstance(outcome, Refusal):
@@ -254,25 +256,33 @@ class Router:
             del life.waiting.waiting[life]
             self.world.registry.groups[life.request.capability].waiting -= 1
             life.waiting = None
-        if life.waiting_since:
             life.queued_s += self.world.now - life.waiting_since
-            life.waiting_since = 0.0
 
     def _give_up(self, life: Life) -> None:
-        if life.flight is not None:
-            worker_id = life.flight.offer.worker.id
-            self._out.append(SendControl(worker_id, Control("cancel", dispatch_id=life.flight.dispatch_id)))
+        """Tell the worker; its place counts as taken until it answers, or until nobody believes that it will."""
+        flight = life.flight
+        assert flight is not None
+        self._out.append(SendControl(flight.offer.worker.id, Control("cancel", dispatch_id=flight.dispatch_id)))
+        flight.ended_at, flight.end, flight.life = self.world.now, "GivenUp", None
+        self._timers.set(flight, self.world.now + ORPHAN_S)
+        life.flight = None
+        self._unhurry(life)
+
+    def _unhurry(self, life: Life) -> None:
+        if life.hurried:
+            life.hurried = False
+            self._timers.set(life, life.deadline)
 
     def _verdict(self, event: VerdictReached) -> None:
         life: Life = event.life
         request = life.request
         self.world.verdicts.put(request.caller, request.capability, event.verdict, self.world.now)
-        if life.steps is not None:
+        if isinstance(life.asked, Ask):
             self._resume(life, event)
 
     def _claimed(self, event: ClaimAnswered) -> None:
         life: Life = event.life
-        if life.steps is not None:
+        if isinstance(life.asked, Protect):
             self._resume(life, event)
 
     def _cancel(self, event: CancelAsked) -> None:
@@ -328,14 +338,13 @@ class Router:
     def _land(self, flight: Flight, end: str) -> None:
         """A dispatch is over: its place is free."""
         del self._flights[flight.dispatch_id]
-        flight.ended_at, flight.end = self.world.now, end
         offer, life = flight.offer, flight.life
         if life is None:
             self._timers.cancel(flight)
         else:
+            flight.ended_at, flight.end = self.world.now, end
             life.flight = None
-            if offer.timeout_s is not None:
-                self._timers.set(life, life.deadline)
+            self._unhurry(life)
         offer.in_flight -= 1
         offer.worker.in_flight -= 1
         if offer.paused and end != "NotRun":
@@ -366,15 +375,11 @@ class Router:
             group = self.world.registry.groups[offer.capability]
             for pool in list(group.pools.values()):
                 while pool.waiting and pool.free and offer in pool.members:
-                    life = next(iter(pool.waiting))
-                    assert isinstance(life, Life)
-                    del pool.waiting[life]
-                    group.waiting -= 1
-                    life.waiting = None
-                    self._resume(life, WOKEN)
-                    if life.waiting is pool:
-                        pool.waiting.move_to_end(life, last=False)
+                    life = _first_who_can_use(pool)
+                    if life is None:
                         break
+                    self._stop_waiting(life)
+                    self._resume(life, WOKEN)
 
     # Time -----------------------------------------------------------------------
 
@@ -414,3 +419,12 @@ class Router:
             elapsed_ms = (self.world.now - life.flight.sent_at) * 1000
             life.flight.offer.observe(elapsed_ms, self.world.now)
         self._resume(life, DEADLINE_PASSED)
+
+
+def _first_who_can_use(pool: Pool) -> Life | None:
+    """The longest waiting who has not tried all that are free: whoever has keeps nobody else from them."""
+    for life in pool.waiting:
+        assert isinstance(life, Life)
+        if not life.tried or any(offer.worker.id not in life.tried for offer in pool.free):
+            return life
+    return None

@@ -80,6 +80,10 @@ class Life(msgspec.Struct, eq=False):
     trace_id: str
     steps: Steps | None = None
     flight: Flight | None = None
+    asked: Step | None = None
+    """What it waits for the policy or the store to answer; whatever else they say comes too late, or twice."""
+    hurried: bool = False
+    """Whether its timer stands at its worker's own time-out, before its deadline."""
     waiting: Pool | None = None
     waiting_since: float = 0.0
     queued_s: float = 0.0

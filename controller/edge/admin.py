@@ -36,7 +36,7 @@ class Admin:
 
     def handle(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
         """A message on ``<prefix>.admin.>``."""
-        if not reply or reply.startswith((f"{self._subjects.prefix}.", "$")):
+        if not reply:
             return
         answer = self._answer(self._subjects.parse_one("admin", subject), body)
         if isinstance(answer, Refusal):

@@ -68,12 +68,11 @@ class Inbound:
         self._feed = feed
         self._refuse = refuse
         self._known: dict[str, CapabilityId] = {}
-        self._ours = (f"{subjects.prefix}.", "$")
 
     def request(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
         """A message on ``<prefix>.request.>``."""
-        if reply.startswith(self._ours):
-            return  # an answer there would be a message of ours to a worker or to JetStream, forged by the caller
+        if not self._subjects.may_reply(reply):
+            return
         capability = self._known.get(subject) or self._capability(subject)
         if raw is None:
             block, headers = EMPTY, NO_HEADERS
@@ -118,7 +117,7 @@ class Inbound:
     def cancel(self, subject: str, reply: str, raw: bytes | None, body: bytes, *, last: bool = False) -> None:
         """A message on ``<prefix>.cancel.>``; ``last`` when it came through the queue group."""
         request_id = self._id("cancel", subject, reply, quiet=not last)
-        if request_id is None or not reply or reply.startswith(self._ours):
+        if request_id is None or not reply:
             return
         block = parse_block(raw)
         if not isinstance(block, Refusal):

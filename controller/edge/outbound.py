@@ -124,7 +124,7 @@ class Outbound:
         self._send_refusal(reply, refusal, ReplyMeta(request_id, self._controller_id, ""), "", 0)
 
     def _send_refusal(self, reply: str, refusal: Refusal, meta: ReplyMeta, frame: str, seq: int) -> None:
-        if reply:
+        if reply and self._subjects.may_reply(reply):
             block, body = build_refusal(refusal, meta, frame, seq)
             self._bus.publish(reply, body, block)
 
@@ -139,7 +139,7 @@ class Outbound:
 
     def reply_json(self, reply: str, body: bytes) -> None:
         """Answer a control message."""
-        if reply:
+        if reply and self._subjects.may_reply(reply):
             self._bus.publish(reply, body, JSON_BLOCK)
 
     def _publish(self, command: Publish) -> None:

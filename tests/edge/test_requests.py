@@ -122,6 +122,9 @@ async def test_an_answer_is_never_published_where_it_would_be_a_message_of_the_r
         await caller.bus.subscribe(reply, lambda s, r, h, body: seen.append(body))
     caller.bus.publish("crank.request.test.echo", b'{"op":"drain"}', reply=reply)
     assert (await caller.ask("test:echo", b"after"))[1] == b"after"
+    for subject in ("crank.register.w-1", "crank.deregister.other", "crank.heartbeat.w-1", "crank.admin.workers"):
+        caller.bus.publish(subject, b"[]", reply=reply)
+    await caller.tell("crank.admin.health")
     assert seen == []
     assert [body for _, body in worker.dispatches] == [b"after"]
 

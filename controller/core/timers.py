@@ -37,6 +37,8 @@ class Timers(Generic[K]):
         """Make ``key`` due at ``due`` (seconds on the caller's clock), never earlier."""
         self.cancel(key)
         slot = ceil(due / SLOT_S)
+        if slot * SLOT_S < due:  # by the last bit: division and product round differently
+            slot += 1
         keys = self._slots.get(slot)
         if keys is None:
             keys = self._slots[slot] = {}

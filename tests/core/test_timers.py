@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -70,6 +70,7 @@ TestTimersLikeADictionary = TimersLikeADictionary.TestCase
 
 
 @given(st.floats(0, 1e7, allow_nan=False))
+@example(327.89500000000004)
 def test_a_timer_is_never_due_early_and_at_most_a_slot_late(due: float) -> None:
     """Whoever waits until ``next_due`` has waited long enough, to the last bit."""
     timers: Timers[str] = Timers()

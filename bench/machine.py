@@ -25,11 +25,6 @@ class Machine(NamedTuple):
     load: float | None
     versions: dict[str, str]
 
-    @property
-    def busy(self) -> bool:
-        """Whether others take enough of it to blur the figures."""
-        return self.load is not None and self.load > self.cores / 2
-
 
 def this_machine() -> Machine:
     """Look at this machine; what cannot be found out says so."""
@@ -55,6 +50,15 @@ def _server_version() -> str:
         said = subprocess.run([find_binary(), "--version"], capture_output=True, text=True, timeout=10, check=True)
         return said.stdout.strip().rpartition("v")[2]
     return "unknown"
+
+
+def busy_seconds() -> float | None:
+    """The processor time that this machine has spent so far, on all cores and for everybody; None where unknown."""
+    try:
+        user, nice, system, _idle, _wait, irq, softirq, steal = Path("/proc/stat").read_text().split()[1:9]
+    except (OSError, ValueError):
+        return None
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pid: int | None) -> float | None:

@@ -9,7 +9,10 @@ from rich.table import Table
 
 from bench.machine import Machine
 from bench.paths import SUBJECTS
-from bench.rounds import MANY, Plan, Ratio, Sample, middle, middle_cpu_us, ratios
+from bench.rounds import MANY, Plan, Ratio, Sample, middle, middle_cpu_us, others, ratios
+
+# What the kernel and the measuring process take anyway.
+QUIET = 0.1
 
 
 def show_machine(console: Console, machine: Machine) -> None:
@@ -17,10 +20,6 @@ def show_machine(console: Console, machine: Machine) -> None:
     console.print(f"{machine.system}, {machine.cores} × {machine.cpu}", highlight=False, soft_wrap=True)
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     console.print(versions, highlight=False, soft_wrap=True)
-    if machine.busy:
-        console.print(
-            f"Others use this machine (load {machine.load:.1f}); run it again when it is quiet.", style="yellow"
-        )
 
 
 def show(console: Console, plan: Plan, samples: list[Sample]) -> None:
@@ -45,6 +44,9 @@ def show(console: Console, plan: Plan, samples: list[Sample]) -> None:
             *(_us(middle_cpu_us(samples, path, process)) for process in (path, "server", "worker", "client")),
         )
     console.print(table)
+    busy = others(samples)
+    if busy is not None and busy > QUIET:
+        console.print(f"Others used {busy:.0%} of a core meanwhile; run it when the machine is quiet.", style="yellow")
     for ratio in ratios(samples):
         show_ratio(console, "crank / pass-through", ratio)
 

@@ -11,6 +11,7 @@ from statistics import median
 
 import msgspec
 
+from bench.machine import busy_seconds
 from bench.parts import Parts
 from bench.paths import SUBJECTS
 
@@ -34,7 +35,10 @@ QUICK = Plan(rounds=3, alone_s=0.35, many_s=0.5, warm_up_s=0.3)
 
 
 class Sample(msgspec.Struct, frozen=True):
-    """One path in one round. CPU is microseconds a request, by process, while ``MANY`` are in flight."""
+    """One path in one round. CPU is microseconds a request, by process, while ``MANY`` are in flight.
+
+    ``others`` is the part of one core that the rest of the machine used meanwhile: 0 on a quiet one.
+    """
 
     path: str
     round: int
@@ -42,6 +46,7 @@ class Sample(msgspec.Struct, frozen=True):
     p99_ms: float
     per_second: float
     cpu_us: dict[str, float] | None
+    others: float | None
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -78,19 +83,27 @@ async def measure(parts: Parts, plan: Plan) -> AsyncGenerator[Sample, None]:
 
 async def _sample(parts: Parts, plan: Plan, path: str, number: int) -> Sample:
     alone = await parts.measure(path, 1, plan.alone_s)
-    before = parts.cpu_seconds()
+    before, busy = parts.cpu_seconds(), busy_seconds()
     many = await parts.measure(path, MANY, plan.many_s)
-    after = parts.cpu_seconds()
-    cpu_us = None
-    if before is not None and after is not None:
-        cpu_us = {name: (after[name] - before[name]) * 1e6 / many.count for name in after}
-    return Sample(path, number, alone.p50_ms, alone.p99_ms, many.count / many.seconds, cpu_us)
+    after, busy_after = parts.cpu_seconds(), busy_seconds()
+    cpu_us = others = None
+    if before is not None and after is not None and busy is not None and busy_after is not None:
+        used = {name: after[name] - before[name] for name in after}
+        cpu_us = {name: seconds * 1e6 / many.count for name, seconds in used.items()}
+        others = max(0.0, busy_after - busy - sum(used.values())) / many.seconds
+    return Sample(path, number, alone.p50_ms, alone.p99_ms, many.count / many.seconds, cpu_us, others)
 
 
 def middle(samples: list[Sample], path: str, what: str) -> float:
     """The median over the rounds of one figure of one path."""
     found: float = median(getattr(sample, what) for sample in samples if sample.path == path)
     return found
+
+
+def others(samples: list[Sample]) -> float | None:
+    """How much of one core the rest of the machine used, on average over the whole run."""
+    seen = [sample.others for sample in samples if sample.others is not None]
+    return sum(seen) / len(seen) if seen else None
 
 
 def middle_cpu_us(samples: list[Sample], path: str, process: str) -> float | None:

@@ -68,6 +68,10 @@ class Worker:
         """Whether it may be given work at all."""
         return self.reachable and (self.state is State.ALIVE or self.state is State.SUSPECT)
 
+    def is_another(self, instance: str | None) -> bool:
+        """Whether ``instance`` is another process than this one; an absent instance means the same one."""
+        return instance is not None and self.instance is not None and instance != self.instance
+
 
 @dataclass(slots=True, eq=False)
 class Offer:

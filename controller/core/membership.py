@@ -77,8 +77,10 @@ class Membership:
         """A worker asks to be registered."""
         worker_id = event.manifest.worker_id
         joining = self._joining.get(worker_id)
-        if joining is not None and joining.asked.digest != event.digest:
-            self._refuse(event, ErrorKind.STORE_UNAVAILABLE, "Another registration of this id is under way; try again.")
+        # One write a worker at a time: an answer of the stream does not say which write it is for.
+        if worker_id in self._leaving or (joining is not None and joining.asked.digest != event.digest):
+            detail = "Another registration or departure of this id is under way; try again."
+            self._refuse(event, ErrorKind.STORE_UNAVAILABLE, detail)
             return
         self._joining[worker_id] = _Joining(event, joining.tries if joining else 0)
         if joining is None:
@@ -89,14 +91,14 @@ class Membership:
         event = joining.asked
         worker = self._registry.workers.get(worker_id)
         if worker is not None and self._taken(worker, event):
-            self._refuse(
+            self._turn_away(
                 event,
                 ErrorKind.WORKER_ID_TAKEN,
                 f"{worker_id} is registered by another live process; stop that one, or choose another id.",
             )
             return
         if worker is None and len(self._registry.workers) >= self._world.limits.max_workers:
-            self._refuse(event, ErrorKind.OVERLOADED, "This installation has as many workers as it allows.")
+            self._turn_away(event, ErrorKind.OVERLOADED, "This installation has as many workers as it allows.")
             return
         if worker is not None and worker.digest == event.digest and worker.seq > 0:
             self._accept(event, worker.seq)
@@ -104,8 +106,7 @@ class Membership:
         self._emit(StoreManifest(worker_id, event.body, self._registry.seqs.get(worker_id, 0)))
 
     def _taken(self, worker: Worker, event: RegisterAsked) -> bool:
-        instance = event.manifest.instance
-        if instance is None or worker.instance is None or instance == worker.instance:
+        if not worker.is_another(event.manifest.instance):
             return False
         if worker.heard:
             return worker.state is State.ALIVE or worker.state is State.SUSPECT
@@ -115,7 +116,9 @@ class Membership:
     def _accept(self, event: RegisterAsked, seq: int) -> None:
         manifest = event.manifest
         del self._joining[manifest.worker_id]
-        self._put_in_force(StoredManifest(manifest.worker_id, seq, manifest, event.digest), heard=True)
+        # The tail may have brought what was written after it already, and that is in force then.
+        if seq >= self._registry.seqs.get(manifest.worker_id, 0):
+            self._put_in_force(StoredManifest(manifest.worker_id, seq, manifest, event.digest), heard=True)
         answer = Registered(manifest.worker_id, self._world.controller_id, self._registry.interval_s)
         self._emit(ReplyJson(event.reply, encode(answer)))
 
@@ -123,16 +126,21 @@ class Membership:
         registry = self._registry
         before = registry.workers.get(entry.worker_id)
         known = before is not None and before.state is not State.GONE
-        if before is not None and before.instance != entry.manifest.instance and before.in_flight:
-            self._lost(before, "it restarted")
+        restarted = before is not None and before.is_another(entry.manifest.instance)
         worker = registry.accept(entry.manifest, entry.digest, entry.seq, self._world.now, heard=heard)
         self._watch(worker)
+        if restarted and worker.in_flight:
+            self._lost(worker, "it restarted")  # now that the pools hold what it offers, and not what it offered
         if not known:
             self._tell("joined", worker)
         self._freed([offer for offer in worker.offers if offer.free])
 
+    def _turn_away(self, event: RegisterAsked, kind: ErrorKind, detail: str) -> None:
+        """Refuse the registration that is under way."""
+        del self._joining[event.manifest.worker_id]
+        self._refuse(event, kind, detail)
+
     def _refuse(self, event: RegisterAsked, kind: ErrorKind, detail: str) -> None:
-        self._joining.pop(event.manifest.worker_id, None)
         retry_ms = int(self._registry.interval_s * 1000)
         self._emit(ReplyRefusal(event.reply, Refusal(kind, detail, retry_after_ms=retry_ms)))
 
@@ -141,16 +149,22 @@ class Membership:
     def deregister(self, event: DeregisterAsked) -> None:
         """A worker asks to leave: it gets no new work from now on, whether or not the stream can be written."""
         worker = self._registry.workers.get(event.worker_id)
+        if event.worker_id in self._joining:
+            detail = "A registration of this id is under way; try again."
+            self._emit(ReplyRefusal(event.reply, Refusal(ErrorKind.STORE_UNAVAILABLE, detail)))
+            return
         if worker is None:
             self._emit(ReplyJson(event.reply, encode({"status": "deregistered", "worker_id": event.worker_id})))
             return
-        instance = event.message.instance
-        if instance is not None and worker.instance is not None and instance != worker.instance:
+        if worker.is_another(event.message.instance):
             detail = f"{event.worker_id} is registered by another process, which alone may deregister it."
             self._emit(ReplyRefusal(event.reply, Refusal(ErrorKind.WORKER_ID_TAKEN, detail)))
             return
         self._set_state(worker, State.DRAINING)
+        written = event.worker_id in self._leaving
         self._leaving[event.worker_id] = event
+        if written:
+            return  # asked again: its write is under way
         departure = Departure(
             event.worker_id, tuple(dict.fromkeys(o.capability for o in worker.offers)), event.message.reason
         )
@@ -178,14 +192,15 @@ class Membership:
             if event.seq is not None:
                 self._accept(joining.asked, event.seq)
             else:
-                self._refuse(joining.asked, ErrorKind.STORE_UNAVAILABLE, _not_stored(event.reason))
+                self._turn_away(joining.asked, ErrorKind.STORE_UNAVAILABLE, _not_stored(event.reason))
         elif leaving is not None:
             del self._leaving[worker_id]
             if event.seq is None:
                 refusal = Refusal(ErrorKind.STORE_UNAVAILABLE, _not_stored(event.reason))
                 self._emit(ReplyRefusal(leaving.reply, refusal))
                 return
-            self._depart(worker_id, event.seq, None)
+            if event.seq > self._registry.seqs.get(worker_id, 0):  # else the tail brought it, or what came after it
+                self._depart(worker_id, event.seq, None)
             self._emit(ReplyJson(leaving.reply, encode({"status": "deregistered", "worker_id": worker_id})))
 
     def entry(self, entry: StoredManifest | StoredDeparture, *, heard: bool = False) -> None:
@@ -220,7 +235,7 @@ class Membership:
         if joining is not None:
             joining.tries += 1
             if event.failed or joining.tries >= _MAX_TRIES:
-                self._refuse(joining.asked, ErrorKind.STORE_UNAVAILABLE, _not_stored("others write to it"))
+                self._turn_away(joining.asked, ErrorKind.STORE_UNAVAILABLE, _not_stored("others write to it"))
             else:
                 self._join(worker_id)
         elif leaving is not None:
@@ -240,26 +255,28 @@ class Membership:
                 self._reading.add(event.worker_id)
                 self._emit(ReadSubject(event.worker_id))
             return
-        if beat.instance is not None and worker.instance is not None and beat.instance != worker.instance:
+        if worker.is_another(beat.instance):
             return  # another process with the same id: its registration will be answered, its heartbeats do not count
         worker.in_flight_reported = beat.in_flight
         if worker.capacity != beat.capacity:
             worker.capacity = beat.capacity
             self._freed(self._registry.refresh(worker))
-        self.heard(worker)
-        if beat.draining and worker.state is not State.DRAINING:
-            self._set_state(worker, State.DRAINING)
-        elif not beat.draining and worker.state is State.DRAINING and event.worker_id not in self._leaving:
-            self._set_state(worker, State.ALIVE)
+        self.heard(worker, draining=beat.draining)
         if worker.seq == 0 and event.worker_id not in self._joining:
             self._emit(SendControl(event.worker_id, _REREGISTER))
 
-    def heard(self, worker: Worker) -> None:
-        """Any answer, frame or heartbeat says that a worker is there."""
-        if worker.state is State.ALIVE and worker.reachable:
+    def heard(self, worker: Worker, *, draining: bool | None = None) -> None:
+        """Any answer, frame or heartbeat says that a worker is there; a heartbeat also whether it drains."""
+        if worker.state is State.ALIVE and worker.reachable and not draining:
             worker.seen_at = self._world.now
             return
+        if self._registry.workers.get(worker.id) is not worker:
+            return  # it left: what it still had comes back
         before = self._registry.touch(worker, self._world.now)
+        if draining:
+            worker.state = State.DRAINING  # before anyone who waits is given to it
+        elif draining is False and before is State.DRAINING and worker.id not in self._leaving:
+            worker.state = State.ALIVE
         if before is State.GONE:
             self._watch(worker)
             self._tell("joined", worker)
@@ -272,6 +289,8 @@ class Membership:
         now = self._world.now
         if worker.state is State.GONE and now >= self._registry.next_check(worker):
             self._registry.remove(worker)
+            # Its entry in the stream may be read again when it comes back.
+            self._registry.seqs.pop(worker.id, None)
             return
         new = self._registry.overdue(worker, now)
         if new is not None:

@@ -38,22 +38,32 @@ class Registry:
         worker = self.workers.get(manifest.worker_id)
         if worker is None:
             state = State.ALIVE if heard else State.SUSPECT
-            worker = Worker(manifest.worker_id, None, None, digest, seq, state, now, heard)
+            worker = Worker(manifest.worker_id, manifest.instance, None, digest, seq, state, now, heard)
             self.workers[worker.id] = worker
-        elif heard:
-            self.touch(worker, now)
-        worker.instance = manifest.instance
+        else:
+            self._again(worker, manifest.instance, now, heard=heard)
         worker.spiffe_id = manifest.spiffe_id
         worker.digest = digest
         worker.seq = self.seqs[worker.id] = seq
-        if heard:
-            worker.state, worker.reachable = State.ALIVE, True
         before = {(offer.capability, offer.spec.version): offer for offer in worker.offers}
         worker.offers = [self._offer(worker, spec, before, now) for spec in manifest.capabilities]
         for offer in before.values():
             self.groups[offer.capability].discard(offer)
         self.refresh(worker)
         return worker
+
+    def _again(self, worker: Worker, instance: str | None, now: float, *, heard: bool) -> None:
+        another = worker.is_another(instance)
+        if another:
+            worker.capacity = worker.in_flight_reported = None
+        if heard:
+            self.touch(worker, now)
+            worker.state = State.ALIVE
+        elif another or worker.state is State.GONE:
+            # It registered with another controller a moment ago, and is as new as one that nobody knew.
+            worker.state, worker.reachable, worker.heard, worker.seen_at = State.SUSPECT, True, False, now
+        if instance is not None:
+            worker.instance = instance
 
     def _offer(
         self, worker: Worker, spec: Capability, before: dict[tuple[CapabilityId, str], Offer], now: float

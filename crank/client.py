@@ -73,7 +73,7 @@ class Client:
         self._waiting: dict[str, asyncio.Queue[tuple[bytes | None, bytes]]] = {}
 
     @classmethod
-    async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 3.0) -> Self:
+    async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 2.0) -> Self:
         """Connect.
 
         Raises:

@@ -19,7 +19,7 @@ MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 _START_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 5.0
 # How long a server outlives the process that started it and was killed.
-_ORPHAN_S = 3
+_ORPHAN_S = 2
 
 
 class NatsServerError(Exception):

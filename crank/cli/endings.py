@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from crank.failures import CrankError
+    from subjects.errors import Offence
 
 T = TypeVar("T")
 
@@ -20,8 +21,13 @@ DONE, FAILED, USAGE, NOBODY = 0, 1, 2, 3
 
 def end(message: str, code: int) -> NoReturn:
     """Say ``message`` on stderr and end the command with ``code``."""
-    click.echo(message, err=True)
+    say(message)
     raise click.exceptions.Exit(code)
+
+
+def say(message: str) -> None:
+    """Say ``message`` on stderr, each line broken at words on a terminal."""
+    click.echo("\n".join(_wrapped(line, "") for line in message.split("\n")), err=True)
 
 
 def run_client(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
@@ -60,7 +66,7 @@ def told(error: CrankError, indent: str = "") -> str:
     kind = problem.type.rpartition(":")[2]
     head = indent + printable(f"{problem.status} {kind}: {problem.title}")
     lines = [problem.detail] if problem.detail and problem.detail != problem.title else []
-    lines += [f"- {offence.path or 'body'}: {offence.message}" for offence in problem.errors]
+    lines += [_offence(offence) for offence in problem.errors if not _is_in(offence, problem.detail)]
     lines += [f"- {left_out.worker_id}: {left_out.reason}" for left_out in problem.candidates]
     if problem.worker_code is not None and problem.worker_message and problem.worker_message not in problem.detail:
         lines.append(f"The worker said {problem.worker_code}: {problem.worker_message}")
@@ -73,6 +79,15 @@ def told(error: CrankError, indent: str = "") -> str:
     if sys.stderr.isatty():
         head = click.style(head, fg="red", bold=True)
     return "\n".join([head, *(_wrapped(line, indent + "  ") for line in lines)])
+
+
+def _offence(offence: Offence) -> str:
+    return f"- {offence.path or 'body'}: {offence.message}"
+
+
+def _is_in(offence: Offence, detail: str) -> bool:
+    """Whether ``detail`` has said it already, as it does with the first one."""
+    return offence.message in detail and (offence.path in detail or offence.path == "body")
 
 
 def _wrapped(text: str, indent: str) -> str:

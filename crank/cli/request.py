@@ -12,6 +12,7 @@ from crank.cli.endings import run_client
 from crank.cli.options import CapabilityName, HeaderLine, json_option, nats_option, read_data
 
 if TYPE_CHECKING:
+    from crank.cli import show
     from crank.client import Answer, Frame
 
 _MAX_TIMEOUT_MS = 86_400_000
@@ -73,6 +74,7 @@ async def _ask(
     nats_url: str,
     prefix: str,
 ) -> None:
+    from crank.cli import show
     from crank.client import Client
 
     async with await Client.connect(nats_url, prefix=prefix) as client:
@@ -81,8 +83,12 @@ async def _ask(
             answer = await client.request(capability, body, headers=headers, timeout_ms=timeout_ms)
             _show_answer(answer, _since(started), as_json, "Crank-Dry-Run" in headers)
             return
-        async for frame in client.stream(capability, body, headers=headers, timeout_ms=timeout_ms):
-            _show_frame(frame, _since(started), as_json)
+        pieces = show.Pieces()
+        try:
+            async for frame in client.stream(capability, body, headers=headers, timeout_ms=timeout_ms):
+                _show_frame(frame, pieces, _since(started), as_json)
+        finally:
+            pieces.end()
 
 
 def _since(started: float) -> float:
@@ -102,15 +108,13 @@ def _show_answer(answer: Answer, elapsed_ms: float, as_json: bool, dry_run: bool
     show.who(answer, elapsed_ms)
 
 
-def _show_frame(frame: Frame, elapsed_ms: float, as_json: bool) -> None:
+def _show_frame(frame: Frame, pieces: show.Pieces, elapsed_ms: float, as_json: bool) -> None:
     from crank.cli import show
 
     if as_json:
-        show.json_line(show.as_object(frame, elapsed_ms) | {"frame": frame.kind})
+        show.json_line({"frame": frame.kind, "seq": frame.seq, **show.as_object(frame, elapsed_ms)})
         return
-    if frame.kind == "progress":
-        show.progress(frame)
-    else:
-        show.piece(frame)
+    pieces.add(frame)
     if frame.kind == "end":
+        pieces.end()
         show.who(frame, elapsed_ms)

@@ -28,8 +28,8 @@ _log_level = click.Choice(["debug", "info", "warning", "error"], case_sensitive=
 @click.command()
 @click.option("--nats", "nats_url", metavar="URL", help="The NATS server; also by CRANK_NATS_URL.")
 @click.option("--id", "controller_id", metavar="ID", help="This controller's name; default: a random one.")
-@click.option("--http-host", metavar="HOST", help="Where metrics and health are served; default 127.0.0.1.")
-@click.option("--http-port", metavar="PORT", help="Their port; 0 takes a free one; default 9464.")
+@click.option("--http-host", metavar="HOST", help="Where health is served; default 127.0.0.1.")
+@click.option("--http-port", metavar="PORT", help="Its port; 0 takes a free one; default 9464.")
 @click.option("--prefix", metavar="TOKEN", help="The installation's prefix; default crank.")
 @click.option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file of settings; also by CRANK_CONFIG.")
@@ -61,7 +61,9 @@ async def _controller(settings: ControllerSettings, ready_file: Path | None, wit
     app = Controller(settings)
     try:
         if await unless_stopped(app.start(), stop):
-            click.echo(f"controller {settings.controller_id} is ready; metrics and health at {app.http_url}", err=True)
+            click.echo(
+                f"controller {settings.controller_id} is ready; its health is at {app.http_url}/readyz", err=True
+            )
             if ready_file is not None:
                 write_ready(ready_file, nats=settings.nats_url, http=app.http_url)
             await stop.wait()

@@ -53,13 +53,13 @@ def friendly_meta(meta: Mapping[str, str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for name, value in meta.items():
         key = name.removeprefix("crank-").replace("-", "_")
-        if key in ("attempts", "seq") and value.isdigit():
+        if key == "attempts" and value.isdigit():
             made[key] = int(value)
         elif key == "cost_tokens":
             made[key] = _number(value)
         elif key == "replayed":
             made[key] = value.lower() == "true"
-        elif not name.startswith("nats-"):
+        elif not name.startswith("nats-") and key not in ("frame", "seq"):
             made[key] = value
     return made
 
@@ -131,27 +131,43 @@ def who_line(headers: Mapping[str, str], elapsed_ms: float) -> str:
     return printable(" · ".join(part for part in parts if part))
 
 
-def piece(frame: Frame) -> None:
-    """Print a streamed piece as it is, at once; JSON pieces one a line."""
-    if not frame.body:
-        return
-    out = sys.stdout.buffer
-    out.write(b"".join(_safe(frame.body)) if sys.stdout.isatty() else frame.body)
-    if frame.content_type.startswith("application/json") and not frame.body.endswith(b"\n"):
-        out.write(b"\n")
-    out.flush()
+class Pieces:
+    """Prints a streamed answer as it comes."""
+
+    def __init__(self) -> None:
+        self._open_line = False
+
+    def add(self, frame: Frame) -> None:
+        """Print a piece as it is, at once; JSON pieces one a line. Progress is for a person, not for a pipe."""
+        if frame.kind == "progress":
+            self._progress(frame)
+            return
+        if not frame.body:
+            return
+        out = sys.stdout.buffer
+        shown = _safe(frame.body) if sys.stdout.isatty() else frame.body
+        if frame.content_type.startswith("application/json") and not shown.endswith(b"\n"):
+            shown += b"\n"
+        out.write(shown)
+        out.flush()
+        self._open_line = not shown.endswith(b"\n")
+
+    def _progress(self, frame: Frame) -> None:
+        if sys.stderr.isatty():
+            self.end()
+            click.secho(printable(frame.body.decode(errors="replace")), err=True, dim=True)
+
+    def end(self) -> None:
+        """On a terminal, end the line that the last piece left open."""
+        if self._open_line and sys.stdout.isatty():
+            click.echo()
+            self._open_line = False
 
 
-def _safe(raw: bytes) -> Iterable[bytes]:
-    for line in raw.decode(errors="replace").splitlines(keepends=True):
-        text = line.rstrip("\r\n")
-        yield (printable(text) + line[len(text) :]).encode()
-
-
-def progress(frame: Frame) -> None:
-    """Tell a person, not a pipe, how far it is."""
-    if sys.stderr.isatty():
-        click.secho(printable(frame.body.decode(errors="replace")), err=True, dim=True)
+def _safe(raw: bytes) -> bytes:
+    lines = raw.decode(errors="replace").splitlines(keepends=True)
+    bare = [line.rstrip("\r\n") for line in lines]
+    return "".join(printable(text) + line[len(text) :] for text, line in zip(bare, lines, strict=True)).encode()
 
 
 def json_line(value: object) -> None:

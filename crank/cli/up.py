@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crank.cli.endings import FAILED, USAGE, end
+from crank.cli.endings import FAILED, USAGE, end, say
 
 if TYPE_CHECKING:
     from controller.settings import ControllerSettings
@@ -27,7 +27,7 @@ _port = click.IntRange(0, 65535)
 @click.option(
     "--nats-port", type=_port, envvar="CRANK_NATS_PORT", default=4222, show_default=True, help="0: a free one."
 )
-@click.option("--http-port", metavar="PORT", help="For metrics and health; 0: a free one; default 9464.")
+@click.option("--http-port", metavar="PORT", help="For health; 0: a free one; default 9464.")
 @click.option("--state", type=click.Path(path_type=Path), envvar="CRANK_STATE", default=Path(".crank"),
               show_default=True, metavar="DIR", help="For the NATS server's store and all logs.")  # fmt: skip
 @click.option("--workers", envvar="CRANK_WORKERS", default="all", show_default=True, metavar="A,B|all|none",
@@ -124,9 +124,12 @@ async def _up(local: Local, ready_file: Path | None, settings: ControllerSetting
 
     stop = stop_event()
     code = 0
+    started = False
 
     async def serve() -> None:
         await local.start()
+        nonlocal started
+        started = True
         await _tell(local)
         if ready_file is not None:
             write_ready(ready_file, nats=local.nats.url, http=local.http_url)
@@ -136,10 +139,10 @@ async def _up(local: Local, ready_file: Path | None, settings: ControllerSetting
         await unless_stopped(serve(), stop)
         click.echo("Stopping: workers, controller, NATS server …", err=True)
     except LocalError as error:
-        click.echo(f"crank: {error}\nThe others are being stopped.", err=True)
+        say(f"crank: {error}" + ("\nThe others are being stopped." if started else ""))
         code = FAILED
     except OSError as error:
-        click.echo(f"crank: {error.filename or ''} {error.strerror}".replace("  ", " "), err=True)
+        say(f"crank: {error}")
         code = FAILED
     finally:
         if ready_file is not None:
@@ -171,7 +174,8 @@ async def _tell(local: Local) -> None:
 
 
 def _try(local: Local, found: list[dict[str, object]]) -> list[str]:
-    command = "crank" if shutil.which("crank") else shlex.quote(sys.argv[0])
+    called = "python -m crank" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
+    command = "crank" if shutil.which("crank") else called
     nats = "" if local.nats.port == 4222 else f" --nats {local.nats.url}"
     if any(worker["worker_id"] == "hello_world-1" for worker in found):
         return ["In another terminal:", "", f'  {command} request greet:hello_world \'{{"name": "Ada"}}\'{nats}', ""]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,3 +40,15 @@ def crank(tmp_path: Path) -> Crank:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A running ``crank up`` with all workers, shared by the tests that only ask; its variables for ``crank``."""
+    from tests.cli.installation import Up
+
+    up = Up(tmp_path_factory.mktemp("up"))
+    try:
+        yield {"CRANK_NATS_URL": str(up.ready()["nats"])}
+    finally:
+        up.close()

@@ -1,0 +1,95 @@
+"""What the README and the quickstart promise, run as they say it; and the demo."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bus import Bus
+from tests.cli.conftest import ROOT, Crank, clean_environment
+
+Env = dict[str, str]
+README = (ROOT / "README.md").read_text()
+QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text()
+# These run until they are stopped, and have tests of their own.
+_SERVING = ("up", "worker", "controller")
+
+
+def _commands(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if re.match(r"    (echo .* \| )?crank ", line)]
+
+
+def test_the_demo_shows_three_workers_and_leaves_nothing(crank: Crank, tmp_path: Path) -> None:
+    """Code 0, each answer on the screen within 80 columns, and no file or folder left."""
+    scratch, cwd = tmp_path / "tmp", tmp_path / "cwd"
+    scratch.mkdir()
+    cwd.mkdir()
+    done = crank("demo", env={"TMPDIR": str(scratch)}, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    for shown in ("Hello, Ada!", "as the loom weaves", "bernoulli.csv", "candidates", "404 no_such_capability"):
+        assert shown in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert (os.listdir(scratch), os.listdir(cwd)) == ([], [])
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(_commands(README) + _commands(QUICKSTART)))
+def test_every_command_in_the_docs_works(crank: Crank, installation: Env, command: str) -> None:
+    """Word for word; those that serve are only looked at, and have tests of their own."""
+    piped = shlex.split(command.partition(" | ")[0])[1] if command.startswith("echo") else None
+    words = shlex.split(command.rpartition(" | ")[2])[1:]
+    if words[0] in _SERVING or words[1:2] == ["text:shout"]:
+        words = [words[0], "--help"]
+    done = crank(*words, env=installation, stdin=piped, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+async def test_any_nats_client_gets_an_answer(installation: Env) -> None:
+    """The README's `nats request`: a subject, a body, and nothing else."""
+    found = re.search(r"nats request (\S+) '(.+)'", README)
+    assert found is not None
+    bus = await Bus.connect(installation["CRANK_NATS_URL"], name="any")
+    answer = await bus.request(found[1], found[2].encode())
+    assert answer.body == b'{"greeting":"Hello, Ada!"}'
+    await bus.close()
+
+
+def test_the_worker_in_the_readme_is_the_example() -> None:
+    """Which has a test of its own."""
+    assert f"```python\n{(ROOT / 'examples' / 'shout.py').read_text()}```" in README
+
+
+def test_the_python_in_the_quickstart_runs(installation: Env, tmp_path: Path) -> None:
+    """With the address of this installation."""
+    found = re.search(r"```python\n(.+?)```", QUICKSTART, re.DOTALL)
+    assert found is not None
+    (tmp_path / "ask.py").write_text(found[1].replace("nats://127.0.0.1:4222", installation["CRANK_NATS_URL"]))
+    done = subprocess.run(
+        [sys.executable, "ask.py"], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == ["Hello, Ada! hello_world-1", "chunk word "]
+
+
+def test_the_compose_file_names_commands_that_exist(crank: Crank) -> None:
+    """It cannot be run everywhere; what it calls can."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    for name, service in services.items():
+        if name != "nats":
+            assert crank(service["command"][0], "--help").returncode == 0
+    assert set(services) == {"nats", "controller", "hello_world", "streaming", "email_parser"}
+
+
+def test_every_setting_is_in_the_quickstart() -> None:
+    """With its default."""
+    from controller.settings import ControllerSettings
+
+    for name, field in ControllerSettings.model_fields.items():
+        told = f"`{name}`" if name == "controller_id" else f"`{name}: {field.default}`"
+        assert told in QUICKSTART

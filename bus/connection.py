@@ -82,6 +82,13 @@ class _Client(Client):
         except Exception:  # an error here would end nats-py's read loop, and every other request with it
             log.exception("a message handler failed; the message on %r was dropped", subject[:128])
 
+    async def _process_pong(self) -> None:
+        # A flush that was cancelled or gave up left its future in the queue: nats-py would set its result, fail, and
+        # read nothing more from this connection until the missing pongs broke it.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
 
 class Bus:
     """One connection. Everything but connecting, subscribing, flushing and requesting is synchronous."""

@@ -49,6 +49,7 @@ class Dispatching:
 
     def __init__(self, subjects: Subjects, worker_id: WorkerId, offers: Iterable[Offer], outbox: Outbox) -> None:
         self.draining = False
+        self._subjects = subjects
         self._outbox = outbox
         self._runs: dict[str, tuple[Run, _Place]] = {}
         self._idle = asyncio.Event()
@@ -70,8 +71,8 @@ class Dispatching:
         return len(self._runs)
 
     def on_dispatch(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
-        """The bus's handler. What nobody waits for is not done."""
-        if not reply:
+        """The bus's handler. What nobody waits for is not done, nor what would be answered with a forged message."""
+        if not reply or not self._subjects.may_reply(reply):
             return
         refused = self._start(subject, reply, raw, body)
         if refused is not None:

@@ -97,7 +97,9 @@ class Run:
 
     async def _frame(self, kind: FrameKind, value: Any, encode: Encode) -> None:
         if self.answered:
-            return
+            # Whatever the handler waited for swallowed its cancellation (asyncio.wait_for can, before Python 3.12);
+            # one that only yields would never wait again, and nothing else in the process would run.
+            raise asyncio.CancelledError
         body, content_type = encode(value)
         self._check_size(body, "frame")
         if kind == "chunk":

@@ -29,6 +29,10 @@ worker = Worker(
 
 # A long letter, and more recipients, attachments and headers than people send.
 _MAX_TEXT_CHARS, _MAX_LINE_CHARS, _MAX_ITEMS = 100_000, 2_000, 200
+# Parsing takes time that grows with the square of the encoded words, and with the size times the depth of nesting:
+# these keep the worst two megabytes within a few seconds.
+_MAX_BYTES, _MAX_HEADER_BYTES, _MAX_ENCODED_WORDS, _MAX_MULTIPARTS = 2 * 1024 * 1024, 256 * 1024, 5_000, 50
+_end_of_headers = re.compile(rb"\r?\n\r?\n").search
 # RFC 5322 asks for From and Date, and real mail lacks either; what has none of these is something else.
 _MAIL_HEADERS = ("from", "to", "subject", "date", "message-id", "received", "mime-version", "return-path")
 # What the library calls an attachment that has no name of its own; drawn at random, so it may not be part of an answer.
@@ -70,6 +74,7 @@ class Mail(Struct):
 @worker.capability("parse:email_message", version="1.0.0", max_concurrency=4, idempotent=True)
 def email_message(raw: bytes) -> Mail:
     """Parse one mail, sent as ``message/rfc822``."""
+    _check_bounds(raw)
     try:
         mail = mailparser.parse_from_bytes(raw)  # type: ignore[no-untyped-call]
     except MailParserError as error:
@@ -92,6 +97,18 @@ def email_message(raw: bytes) -> Mail:
         headers={_line(name): _lines(value) for name, value in list(mail.headers.items())[:_MAX_ITEMS]},
         truncated=max(counts) > _MAX_ITEMS or max(len(texts), len(htmls)) > _MAX_TEXT_CHARS,
     )
+
+
+def _check_bounds(raw: bytes) -> None:
+    end = _end_of_headers(raw)
+    for what, found, most in (
+        ("bytes", len(raw), _MAX_BYTES),
+        ("bytes of headers", end.start() if end else len(raw), _MAX_HEADER_BYTES),
+        ("encoded words", raw.count(b"=?"), _MAX_ENCODED_WORDS),
+        ("multiparts", raw.lower().count(b"multipart/"), _MAX_MULTIPARTS),
+    ):
+        if found > most:
+            raise PermanentError(f"The mail has {found} {what}, and at most {most} are read.", code=413)
 
 
 def _clean(text: Any, limit: int) -> str:

@@ -162,13 +162,13 @@ def test_the_contract_s_own_subjects() -> None:
         s.deregister(WorkerId("w-1")), s.heartbeat(WorkerId("w-1")), s.worker(WorkerId("w-1"), hello),
         s.control(WorkerId("w-1")), s.admin("workers"), s.event("worker", "joined"), s.registry(WorkerId("w-1")),
         s.job(hello), s.dead(hello), s.decision(ControllerId("c-1")), s.audit(ControllerId("c-1")),
-        s.slo(ControllerId("c-1"), "b00t", 29_000_000), s.all("request"),
+        s.slo(ControllerId("c-1"), "b00t", 29_000_000), s.all("request"), s.worker_all(WorkerId("w-1")),
     ] == [
         "crank.request.greet.hello_world", "crank.submit.greet.hello_world", "crank.result.j-1", "crank.cancel.r-1",
         "crank.register.w-1", "crank.deregister.w-1", "crank.heartbeat.w-1", "crank.worker.w-1.greet.hello_world",
         "crank.control.w-1", "crank.admin.workers", "crank.event.worker.joined", "crank.registry.w-1",
         "crank.jobs.greet.hello_world", "crank.dead.greet.hello_world", "crank.decision.c-1", "crank.audit.c-1",
-        "crank.slo.c-1.b00t.29000000", "crank.request.>",
+        "crank.slo.c-1.b00t.29000000", "crank.request.>", "crank.worker.w-1.>",
     ]  # fmt: skip
     assert [s.stream_registry, s.stream_jobs, s.stream_dead, s.stream_decisions, s.stream_audit, s.stream_slo] == [
         "CRANK_REGISTRY", "CRANK_JOBS", "CRANK_DEAD", "CRANK_DECISIONS", "CRANK_AUDIT", "CRANK_SLO",
@@ -181,3 +181,12 @@ def test_two_installations_share_no_stream_and_no_bucket() -> None:
     """Prefixes that differ in a hyphen and an underscore name different streams and buckets."""
     one, other = vars(Subjects("team-a")), vars(Subjects("team_a"))
     assert not set(one.values()) & set(other.values())
+
+
+@given(PREFIXES, st.text(max_size=30))
+def test_no_answer_goes_where_it_would_be_a_message_of_ours_or_of_the_server(prefix: str, rest: str) -> None:
+    """A caller names its reply subject freely; an inbox is one, a worker's subject or JetStream's are not."""
+    subjects = Subjects(prefix)
+    assert not subjects.may_reply(f"{prefix}.{rest}")
+    assert not subjects.may_reply(f"$JS.{rest}")
+    assert subjects.may_reply(f"_INBOX.{rest}") or prefix == "_INBOX"

@@ -77,13 +77,20 @@ class Driver:
         self._arm(now)
 
     def _take(self, event: Event, now: float) -> None:
+        # A bug that one event or command uncovers must not cost the others anything.
         try:
-            for command in self.router.handle(event, now):
+            commands = self.router.handle(event, now)
+        except Exception:
+            log.exception("%s could not be handled", type(event).__name__)
+            return
+        for command in commands:
+            try:
                 answer = self._surroundings.perform(command)
-                if answer is not None:
-                    self._queue.append(answer)
-        except Exception:  # a bug that one event uncovers must not cost the others anything
-            log.exception("an event could not be handled")
+            except Exception:
+                log.exception("%s could not be carried out", type(command).__name__)
+                continue
+            if answer is not None:
+                self._queue.append(answer)
 
     def _arm(self, now: float) -> None:
         due = self.router.next_due()

@@ -107,9 +107,12 @@ class Offer:
         return capacity is not None and self.worker.in_flight >= capacity
 
     def observe(self, latency_ms: float, now: float) -> None:
-        """Take in a measured latency: a peak at once, anything lower by and by (peak-sensitive moving average)."""
+        """Take in a measured latency: a peak at once, anything lower by and by (peak-sensitive moving average).
+
+        The first one replaces what was declared or assumed.
+        """
         expected = self.expected_ms(now)
-        if latency_ms >= expected:
+        if latency_ms >= expected or not self.measured:
             self.peak_ms = latency_ms
         else:
             weight = math.exp((self.estimated_at - now) / ESTIMATE_DECAY_S)

@@ -46,7 +46,9 @@ def live(life: Life, world: World) -> Steps:
     group = world.registry.groups.get(request.capability)
     if group is None:
         return refusals.never_offered(request, world.registry.groups)
-    newest = group.pool(request.headers.version, request.headers.constraints).newest()
+    pool = group.pool(request.headers.version, request.headers.constraints)
+    # With nobody who fits the constraints the input is checked all the same: what is wrong with it comes first.
+    newest = pool.newest() or group.pool(request.headers.version, None).newest()
     if newest is not None and newest.input_schema is not None and _is_json(request.headers.content_type):
         mismatch = world.check(newest.input_schema, request.body)
         if mismatch is not None:

@@ -142,10 +142,8 @@ class Chaos(House):
         self.dice = Random(0)
         self.beating.clear()
         for _ in range(10):
-            while self.writes or self.answered or self.tail or self.asked:
-                self.do_stream_answers()
-                self.do_stream_delivers()
-                self.do_tail()
+            self._settle()
+            while self.asked:
                 self.do_edge_answers()
             self.until(self.now + CALM_S / 10)
         self.until(self.now + CALM_S)
@@ -170,6 +168,12 @@ class Chaos(House):
         assert len(router._timers) == 0
         assert not router._timers._slots
         self.check()
+
+    def _settle(self) -> None:
+        while self.writes or self.answered or self.tail:
+            self.do_stream_answers()
+            self.do_stream_delivers()
+            self.do_tail()
 
     # Requests -----------------------------------------------------------------------
 
@@ -362,6 +366,7 @@ class Chaos(House):
 
     def do_very_long_time(self) -> None:
         if self.dice.random() < 0.1:
+            self._settle()  # the stream answers within seconds, or not at all
             self.until(self.now + 3700.0)
 
     def do_stall(self) -> None:

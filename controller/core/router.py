@@ -399,7 +399,8 @@ class Router:
         for due in self._timers.pop_due(self.world.now):
             match due:
                 case Life():
-                    if due.steps is not None:
+                    # Whoever was due in the same moment may have ended it, or given it to another worker.
+                    if due.steps is not None and due not in self._timers:
                         self._time_out(due)
                 case Flight():
                     if due.dispatch_id in self._flights:

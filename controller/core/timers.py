@@ -33,6 +33,9 @@ class Timers(Generic[K]):
     def __len__(self) -> int:
         return len(self._slot_of)
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._slot_of
+
     def set(self, key: K, due: float) -> None:
         """Make ``key`` due at ``due`` (seconds on the caller's clock), never earlier."""
         self.cancel(key)

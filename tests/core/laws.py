@@ -41,12 +41,12 @@ def check_counts(router: Router) -> None:
     assert router.live == len(lives)
     for life in lives:
         assert life.steps is not None
-        assert life in router._timers._slot_of, "nothing would ever end it"
+        assert life in router._timers, "nothing would ever end it"
         assert life.flight is None or flights[life.flight.dispatch_id] is life.flight
         assert life.waiting is None or life in life.waiting.waiting
     for flight in flights.values():
         if flight.life is None:
-            assert flight in router._timers._slot_of, "an orphan would be counted for ever"
+            assert flight in router._timers, "an orphan would be counted for ever"
         else:
             assert flight.life.flight is flight
 

@@ -15,7 +15,7 @@ from laws import check_all
 from controller.core import pools as pools_module
 from controller.core.fleet import ESTIMATE_DECAY_S, UNKNOWN_LATENCY_MS, Offer
 from controller.core.matching import mismatch
-from controller.core.selection import SUSPECT_FACTOR, choose, score_ms
+from controller.core.selection import SUSPECT_FACTOR, choose, explain, score_ms
 from subjects.answers import Fault, NotRun
 from subjects.headers import Block
 from subjects.manifests import Slo
@@ -155,6 +155,17 @@ def test_excluded_workers_are_not_drawn() -> None:
         assert offer is not None
         assert offer.worker.id == "w-29"
     assert choose(pool, tried | {"w-29"}, house.now, Random(1)) is None
+
+
+def test_the_explanation_tells_who_was_tried() -> None:
+    """For this request; others may still choose it."""
+    house = House()
+    house.register("w-1")
+    house.register("w-2")
+    group = house.world.registry.groups[HELLO]
+    first, second = explain(group, group.pool(None, None), {"w-1"}, house.now)
+    assert (first.worker_id, first.left_out) == ("w-2", None)
+    assert (second.worker_id, second.left_out) == ("w-1", "was tried for this request")
 
 
 # The estimate -----------------------------------------------------------------------

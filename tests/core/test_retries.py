@@ -216,6 +216,21 @@ def test_a_worker_that_hangs_is_replaced_only_where_that_is_safe() -> None:
         assert call.answer.meta.worker == "w-2"
 
 
+def test_a_worker_that_goes_and_hangs_in_one_moment_is_replaced_once() -> None:
+    """Its silence gave the request to another worker, whose time has only begun."""
+    house = House(timeout_ms=9000)
+    house.register("w-1", spec(idempotent=True, constraints={"timeout_s": 1.5}))
+    house.advance(5.0)
+    call = house.request()
+    house.register("w-2", spec(idempotent=True))
+    house.advance(1.51)
+    assert house.worker("w-1").state is State.GONE
+    assert call.workers == ["w-1", "w-2"]
+    assert not call.terminal
+    house.answers(call)
+    assert call.answer.meta.worker == "w-2"
+
+
 def test_a_late_answer_is_counted_and_dropped() -> None:
     """Nobody is answered twice."""
     house = House()

@@ -105,7 +105,7 @@ def _decode_text(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise PermanentError(f"The payload is not UTF-8 text (byte {error.start}).", code=400) from None
+        raise PermanentError(f"The payload is not UTF-8 text (byte {error.start})", code=400) from None
 
 
 def _msgspec_decode(decode: Decode) -> Decode:
@@ -138,11 +138,11 @@ def _pydantic_decode(adapter: Any) -> Decode:
 
 
 def _unfit(text: str, path: str) -> PermanentError:
-    return PermanentError(f"The payload does not fit at {path}: {text}.", code=422)
+    return PermanentError(f"The payload does not fit at {path}: {text}", code=422)
 
 
 def _not_json(why: str) -> PermanentError:
-    return PermanentError(f"The payload is not JSON: {why}.", code=400)
+    return PermanentError(f"The payload is not JSON: {why}", code=400)
 
 
 def _encode_bytes(value: Any) -> tuple[bytes, str | None]:

@@ -23,8 +23,8 @@ from workers.outbox import Outbox
 from workers.runs import Run
 
 _BUSY, _DRAINING, _TOO_LATE = NotRun("busy"), NotRun("draining"), NotRun("deadline")
-_CANCELLED = Fault(499, "The request was cancelled.")
-_STOPPED = Fault(503, "The worker was stopped before the work was done.", retryable=True)
+_CANCELLED = Fault(499, "The request was cancelled")
+_STOPPED = Fault(503, "The worker was stopped before the work was done", retryable=True)
 # Interrupted handlers get this long to clean up before the loop goes away under them.
 _CLEANUP_S = 1.0
 
@@ -86,7 +86,7 @@ class Dispatching:
         place = self._places.get((subject, headers.version))
         if place is None:
             what = f"{'.'.join(subject.split('.')[3:])} {headers.version}"
-            return Fault(404, f"This worker does not offer {what}; it may have been replaced by another version.", True)
+            return Fault(404, f"This worker does not offer {what}; it may have been replaced by another version", True)
         if self.draining:
             return _DRAINING
         if headers.timeout_ms <= 0:
@@ -94,7 +94,7 @@ class Dispatching:
         if place.used >= place.limit:
             return _BUSY
         if headers.dispatch_id in self._runs:
-            return Fault(400, f"The dispatch {headers.dispatch_id} is running already.")
+            return Fault(400, f"The dispatch {headers.dispatch_id} is running already")
         self._run(place, headers, reply, body)
         return None
 
@@ -129,7 +129,7 @@ class Dispatching:
 
     @staticmethod
     def _out_of_time(run: Run, timeout_s: float) -> None:
-        run.stop(Fault(504, f"The worker ran out of time: the work was not done within {timeout_s * 1000:.0f} ms."))
+        run.stop(Fault(504, f"The worker ran out of time: the work was not done within {timeout_s * 1000:.0f} ms"))
 
     def cancel(self, dispatch_id: str) -> None:
         """Stop one run; an unknown id is one that has just ended."""

@@ -78,4 +78,4 @@ class Outbox:
 
 def lost() -> RetryableError:
     """The error of a stream whose frames cannot leave."""
-    return RetryableError("The worker lost its connection in the middle of the stream.")
+    return RetryableError("The worker lost its connection in the middle of the stream")

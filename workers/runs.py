@@ -133,7 +133,7 @@ class Run:
         if len(body) > limit:
             log.error("%s: %s of %d bytes is over the limit of %d", self.offer.label, what, len(body), limit)
             raise PermanentError(
-                f"The worker's {what} is {len(body)} bytes, and at most {limit} can be sent; ask for less at once.",
+                f"The worker's {what} is {len(body)} bytes, and at most {limit} can be sent; ask for less at once",
                 code=500,
             )
 
@@ -144,7 +144,7 @@ class Run:
             return Fault(error.code, error.message, error.retryable, None if wait is None else round(wait * 1000))
         request_id = self.headers.request_id
         log.error("%s failed, request id %s", self.offer.label, request_id, exc_info=error)
-        return Fault(500, f"The worker failed; its log has the details under request id {request_id}.")
+        return Fault(500, f"The worker failed; its log has the details under request id {request_id}")
 
     def answer(self, answer: Result | Fault) -> None:
         """Send the terminal answer, once; later ones are dropped."""

@@ -12,7 +12,7 @@ import logging
 import secrets
 from typing import Any
 
-from bus import Bus, BusUnavailable
+from bus import Bus, BusUnavailable, Subscription
 from subjects.errors import Refusal
 from subjects.manifests import Manifest, parse_manifest
 from subjects.messages import encode, parse_control
@@ -79,6 +79,7 @@ class _Running:
         outbox = Outbox(bus)
         self._desk = Dispatching(subjects, manifest.worker_id, worker.offers, outbox)
         self.membership = Membership(bus, subjects, manifest, self._load, outbox.send_kept)
+        self._dispatches: Subscription | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
     def _load(self) -> Load:
@@ -113,13 +114,16 @@ class _Running:
 
     async def end(self, patience_s: float) -> int:
         """Leave, finish what runs within ``patience_s`` seconds, close. How many handlers would not end."""
-        self._leave("shutdown")
-        left = await self._desk.drain(patience_s)
-        await asyncio.gather(*self._leaving)
-        self.membership.stop()
-        with contextlib.suppress(BusUnavailable):
+        try:
+            self._leave("shutdown")
+            left = await self._desk.drain(patience_s)
+            await asyncio.gather(*self._leaving)
             # A controller that has not heard yet is told "draining" until here, and "nobody listens" afterwards.
-            await self._bus.unsubscribe(self._dispatches)
-            await self._bus.flush()
-        await self._bus.close()
+            if self._dispatches is not None:
+                await self._bus.unsubscribe(self._dispatches)
+            with contextlib.suppress(BusUnavailable):
+                await self._bus.flush()
+        finally:
+            self.membership.stop()
+            await self._bus.close()
         return left

@@ -202,7 +202,7 @@ async def test_an_unforeseen_error_never_reaches_the_caller(
             ident = f"{kind}-{name}"
             caplog.clear()
             fault = await peer.ask(f"{kind}:{name}", b"1", dispatch_id=ident)
-            assert fault == Fault(500, f"The worker failed; its log has the details under request id r-{ident}.")
+            assert fault == Fault(500, f"The worker failed; its log has the details under request id r-{ident}")
             [record] = [r for r in caplog.records if r.name == "crank.worker" and r.levelno == logging.ERROR]
             assert f"r-{ident}" in record.getMessage()
             assert record.exc_info

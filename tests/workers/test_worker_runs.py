@@ -112,7 +112,7 @@ async def test_a_cancel_stops_the_handler(peer: Peer, serve: Serve, capability: 
     peer.control("cancel", "unknown")
     peer.control("cancel", None)
     peer.control("cancel", "doomed")
-    assert await doomed.next() == Fault(499, "The request was cancelled.")
+    assert await doomed.next() == Fault(499, "The request was cancelled")
     await until(lambda: gate.ended == ["cancelled"])
     gate.open.set()
     gate.open_thread.set()
@@ -136,7 +136,7 @@ async def test_a_handler_that_will_not_be_cancelled_keeps_its_place_and_answers_
     exchange = await peer.send("a:b", dispatch_id="d")
     await until(lambda: peer.heartbeats and peer.heartbeats[-1].in_flight == 1)
     peer.control("cancel", "d")
-    assert await exchange.next() == Fault(499, "The request was cancelled.")
+    assert await exchange.next() == Fault(499, "The request was cancelled")
     assert await peer.ask("a:b") == NotRun("busy")
     release.set()
     await until(lambda: peer.heartbeats[-1].in_flight == 0)
@@ -226,7 +226,7 @@ async def test_a_stream_that_fails_in_the_middle_ends_with_the_error(peer: Peer,
     frames = await peer.stream("a:b", {"chunks": 1, "foreseen": True})
     assert frames == [Frame("chunk", 0, b"x"), Frame("end", 1, fault=Fault(503, "upstream is gone", True))]
     frames = await peer.stream("a:b", {"chunks": 2, "foreseen": False}, dispatch_id="d")
-    message = "The worker failed; its log has the details under request id r-d."
+    message = "The worker failed; its log has the details under request id r-d"
     assert frames[2:] == [Frame("end", 2, fault=Fault(500, message))]
     fault = await peer.ask("a:b", {"chunks": 0, "foreseen": True})
     assert fault == Fault(503, "upstream is gone", True)
@@ -252,7 +252,7 @@ async def test_a_stream_can_be_cancelled_though_it_never_waits(peer: Peer, serve
     peer.control("cancel", "d")
     frames = await exchange.frames()
     assert [frame.seq for frame in frames] == list(range(1, len(frames) + 1))
-    assert frames[-1].fault == Fault(499, "The request was cancelled.")
+    assert frames[-1].fault == Fault(499, "The request was cancelled")
     await asyncio.wait_for(closed.wait(), 2)
     await until(lambda: peer.heartbeats[-1].in_flight == 0)
     assert exchange.messages.empty()
@@ -274,7 +274,7 @@ async def test_a_stream_that_swallows_its_cancellation_ends_at_its_next_value(pe
     exchange = await peer.send("a:b", dispatch_id="d")
     await exchange.next()
     peer.control("cancel", "d")
-    assert await exchange.frames() == [Frame("end", 1, fault=Fault(499, "The request was cancelled."))]
+    assert await exchange.frames() == [Frame("end", 1, fault=Fault(499, "The request was cancelled"))]
     await until(lambda: peer.heartbeats[-1].in_flight == 0)
 
 
@@ -296,7 +296,7 @@ async def test_a_stream_that_is_cancelled_while_it_is_paced_deafens_nobody(peer:
         exchange = await peer.send("a:flood", dispatch_id=f"d-{number}")
         await exchange.next()
         peer.control("cancel", f"d-{number}")
-        assert (await exchange.frames())[-1].fault == Fault(499, "The request was cancelled.")
+        assert (await exchange.frames())[-1].fault == Fault(499, "The request was cancelled")
         assert await peer.ask("a:b") == Result(b"heard")
 
 

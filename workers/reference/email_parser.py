@@ -81,7 +81,7 @@ def email_message(raw: bytes) -> Mail:
         raise PermanentError(f"The mail cannot be parsed: {error}") from None
     names = {name.lower() for name in mail.message.keys()}  # noqa: SIM118  # a message iterates otherwise
     if not names.intersection(_MAIL_HEADERS):
-        raise PermanentError("This is no mail: no From, To, Subject, Date or other header of RFC 5322 is in it.")
+        raise PermanentError("This is no mail: no From, To, Subject, Date or other header of RFC 5322 is in it")
     texts, htmls = "\n".join(mail.text_plain), "\n".join(mail.text_html)
     counts = (len(mail.to), len(mail.cc), len(mail.attachments), len(names))
     return Mail(
@@ -108,7 +108,7 @@ def _check_bounds(raw: bytes) -> None:
         ("multiparts", raw.lower().count(b"multipart/"), _MAX_MULTIPARTS),
     ):
         if found > most:
-            raise PermanentError(f"The mail has {found} {what}, and at most {most} are read.", code=413)
+            raise PermanentError(f"The mail has {found} {what}, and at most {most} are read", code=413)
 
 
 def _clean(text: Any, limit: int) -> str:

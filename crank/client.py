@@ -156,7 +156,7 @@ class Client:
         finally:
             del self._waiting[inbox]
             if not ended:
-                self._bus.publish(self._subjects.cancel(rid), b"")
+                self._give_up(rid)
 
     def _send(self, subject: str, data: bytes, block: bytes, inbox: str) -> None:
         if self._bus.publish(subject, data, block, inbox):
@@ -169,16 +169,20 @@ class Client:
         )
 
     async def _next(
-        self, queue: asyncio.Queue[tuple[bytes | None, bytes]], patience_s: float, request_id: str
+        self, queue: asyncio.Queue[tuple[bytes | None, bytes]], patience_s: float, request_id: RequestId
     ) -> tuple[Frame, bool]:
         try:
             raw, body = await asyncio.wait_for(queue.get(), patience_s)
         except TimeoutError:
-            self._bus.publish(self._subjects.cancel(RequestId(request_id)), b"")
+            self._give_up(request_id)
             raise unanswered(patience_s, request_id) from None
         block, reply = _read(raw, body, self._subjects.prefix)
         kind = reply.frame or "end"
         return Frame(kind, reply.seq, body, reply.meta, block.passed), kind == "end"
+
+    def _give_up(self, request_id: RequestId) -> None:
+        """Cancel without waiting. Controllers answer a cancel or ignore it, so it has a reply subject: nobody's."""
+        self._bus.publish(self._subjects.cancel(request_id), b"", reply=f"{self._inbox}.nobody")
 
     async def cancel(self, request_id: str) -> None:
         """Cancel a request of one's own by its id.

@@ -22,8 +22,9 @@ _TYPES = {".eml": "message/rfc822", ".md": "text/markdown", ".yaml": "applicatio
 def nats_option(command: F) -> F:
     """``--nats URL`` and ``--prefix``: which installation is meant."""
     command = click.option(
-        "--prefix", envvar="CRANK_PREFIX", default="crank", show_default=True, help="The installation's prefix."
-    )(command)
+        "--prefix", type=Token(), envvar="CRANK_PREFIX", default="crank", show_default=True,
+        help="The installation's prefix.",
+    )(command)  # fmt: skip
     return click.option(
         "--nats", "nats_url", metavar="URL", envvar="CRANK_NATS_URL", default=DEFAULT_NATS, show_default=True,
         help="The NATS server; also by CRANK_NATS_URL.",

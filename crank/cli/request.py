@@ -16,15 +16,23 @@ if TYPE_CHECKING:
     from crank.client import Answer, Frame
 
 _MAX_TIMEOUT_MS = 86_400_000
+# \b keeps click from joining the lines.
+_EXAMPLES = """\b
+Examples:
+  crank request greet:hello_world '{"name": "Ada"}'
+  crank request parse:email_message @mail.eml --json
+"""
 
 
-@click.command()
+@click.command(epilog=_EXAMPLES)
 @click.argument("capability", metavar="VERB:NAME", type=CapabilityName())
 @click.argument("data", required=False, metavar="[DATA|@FILE|-]")
 @click.option("--timeout-ms", type=click.IntRange(1, _MAX_TIMEOUT_MS), help="How long the answer may take.")
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Who goes first when workers are busy.")
 @click.option("--version", "version_range", metavar="RANGE", help="Which versions will do, such as ^1.2 or '>=2,<3'.")
-@click.option("--header", "headers", metavar="KEY=VALUE", type=HeaderLine(), multiple=True, help="May be repeated.")
+@click.option(
+    "--header", "headers", metavar="KEY=VALUE", type=HeaderLine(), multiple=True, help="Sent along; may be repeated."
+)
 @click.option("--content-type", metavar="TYPE", help="Of DATA; default application/json, or what a file's name says.")
 @click.option("--stream", is_flag=True, help="Print each piece of the answer as it comes.")
 @click.option("--dry-run", is_flag=True, help="Decide and tell what was decided; run nothing.")
@@ -44,13 +52,9 @@ def request(
     nats_url: str,
     prefix: str,
 ) -> None:
-    r"""Ask for VERB:NAME and print the answer.
+    """Ask for VERB:NAME and print the answer.
 
     DATA is the body: text, @FILE for a file's content, - for standard input.
-
-    \b
-    crank request greet:hello_world '{"name": "Ada"}'
-    crank request parse:email_message @mail.eml
     """
     body, guessed = read_data(data)
     optional = {

@@ -80,7 +80,9 @@ async def _controller(settings: ControllerSettings, ready_file: Path | None, wit
 
 @click.command()
 @click.argument("target", metavar="NAME|MODULE:ATTR")
-@click.option("--id", "worker_id", type=Token(), metavar="ID", help="This worker's name; default: NAME and a number.")
+@click.option(
+    "--id", "worker_id", type=Token(), metavar="ID", help="This worker's name; default: NAME and a random end."
+)
 @click.option("--log-level", type=_log_level, envvar="CRANK_LOG_LEVEL", default="info", show_default=True)
 @_with_parent
 @nats_option

@@ -177,6 +177,7 @@ def _try(local: Local, found: list[dict[str, object]]) -> list[str]:
     called = "python -m crank" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
     command = "crank" if shutil.which("crank") else called
     nats = "" if local.nats.port == 4222 else f" --nats {local.nats.url}"
+    nats += "" if local.prefix == "crank" else f" --prefix {local.prefix}"
     if any(worker["worker_id"] == "hello_world-1" for worker in found):
         return ["In another terminal:", "", f'  {command} request greet:hello_world \'{{"name": "Ada"}}\'{nats}', ""]
     return ["In another terminal:", "", f"  {command} capabilities{nats}", ""]

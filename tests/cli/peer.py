@@ -41,6 +41,8 @@ class Peer:
         return peer
 
     def _on_message(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        if not reply:  # as a controller does: there is nobody to answer
+            return
         asked = Asked(subject, (headers or b"").decode(), body)
         self.asked.append(asked)
         for block, answer in self._script(asked):

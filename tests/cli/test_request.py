@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ROOT, Crank
+from tests.cli.conftest import ROOT, Crank, clean_environment
 
 Env = dict[str, str]
 
@@ -130,6 +134,7 @@ def test_without_a_controller_there_is_nothing_to_talk_to_and_code_3(
         (["a:b", "--header", "A=x\ny"], "control character"),
         (["a:b", "--header", "Ä=x"], "is not KEY=VALUE"),
         (["a:b", "--bogus"], "--bogus"),
+        (["a:b", "--prefix", "a.b"], "--prefix"),
         ([], "VERB:NAME"),
     ],
 )
@@ -154,6 +159,28 @@ def test_workers_and_capabilities_are_listed(crank: Crank, installation: Env) ->
     capabilities = json.loads(crank("capabilities", "--json", env=installation).stdout)["capabilities"]
     greet = next(row for row in capabilities if row["verb"] == "greet")
     assert (greet["name"], greet["versions"], greet["healthy_workers"]) == ("hello_world", ["1.0.0"], 1)
+
+
+def test_ctrl_c_cancels_the_request_and_not_only_the_wait(crank: Crank, installation: Env, tmp_path: Path) -> None:
+    """The worker stops working for somebody who left."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "crank", "request", "--stream", "stream:text_events",
+         '{"text": "one two", "delay_ms": 10000}'],
+        cwd=tmp_path, env=clean_environment() | installation, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.read(4) == "one "
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 130
+    until = time.monotonic() + 5
+    while _in_flight(crank, installation, "streaming-1"):
+        assert time.monotonic() < until
+
+
+def _in_flight(crank: Crank, installation: Env, worker_id: str) -> int:
+    workers = json.loads(crank("workers", "--json", env=installation).stdout)["workers"]
+    return int(next(worker["in_flight"] for worker in workers if worker["worker_id"] == worker_id))
 
 
 def test_help_and_version_need_nobody(crank: Crank, tmp_path: Path) -> None:

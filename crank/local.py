@@ -100,6 +100,7 @@ class Local:
         """Two servers in one store would destroy it. The lock goes with the process, however that ends."""
         try:
             self.state.mkdir(parents=True, exist_ok=True)
+            (self.state / ".gitignore").write_text("*\n")
             self._lock = (self.state / "lock").open("wb")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -124,6 +124,9 @@ class NatsServer:
         except TimeoutError:
             await self.stop()
             raise NatsServerError(f"nats-server did not start within {_START_TIMEOUT_S:g} s; see {self.log}") from None
+        except NatsServerError:
+            await self.stop()
+            raise
 
     async def _ready(self, ports_dir: Path) -> None:
         assert self.process is not None

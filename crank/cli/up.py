@@ -119,6 +119,7 @@ def _removed(ready_file: Path) -> None:
 
 async def _up(local: Local, ready_file: Path | None, settings: ControllerSettings) -> int:
     from crank.cli.stopping import stop_event, unless_stopped
+    from crank.failures import CrankError
     from crank.local import LocalError
     from crank.ready import write_ready
 
@@ -138,11 +139,8 @@ async def _up(local: Local, ready_file: Path | None, settings: ControllerSetting
     try:
         await unless_stopped(serve(), stop)
         click.echo("Stopping: workers, controller, NATS server …", err=True)
-    except LocalError as error:
+    except (LocalError, CrankError, OSError) as error:
         say(f"crank: {error}" + ("\nThe others are being stopped." if started else ""))
-        code = FAILED
-    except OSError as error:
-        say(f"crank: {error}")
         code = FAILED
     finally:
         if ready_file is not None:

@@ -99,4 +99,4 @@ def test_a_file_that_is_not_there_is_said_with_who_named_it(tmp_path: Path, monk
 def test_settings_do_not_change_once_made() -> None:
     """Frozen: whoever holds them may rely on them."""
     with pytest.raises(ValueError, match="frozen"):
-        load_settings().prefix = "other"  # type: ignore[misc]
+        load_settings().prefix = "other"

@@ -41,7 +41,7 @@ ONCE, PURE, STREAM = CapabilityId("run:once"), CapabilityId("run:pure"), Capabil
 IDEMPOTENT = {ONCE: False, PURE: True, STREAM: True}
 WORKERS = [f"w-{n}" for n in range(5)]
 CALLERS = ["ann", "bob"]
-MAX_ATTEMPTS = 3
+MAX_ATTEMPTS = 2
 # Nothing takes longer than the longest patience of a caller, and what an orphan is counted for.
 CALM_S = 20.0
 
@@ -76,6 +76,16 @@ class Chaos(House):
         self.steps: dict[str, Callable[[], None]] = {
             name.removeprefix("do_"): getattr(self, name) for name in dir(self) if name.startswith("do_")
         }
+        self._begin()
+
+    def _begin(self) -> None:
+        """Three workers, so that not everything fails."""
+        self.beating = set(WORKERS[:3])
+        self.answers_store = True
+        for worker_id in WORKERS[:3]:
+            offered = (spec(c, idempotent=IDEMPOTENT[c], streaming=c == STREAM) for c in IDEMPOTENT)
+            self.register(worker_id, *offered, instance="a")
+        self.answers_store = False
 
     def _judge(self, request: Request) -> Verdict | None:
         chance = self.dice.random()
@@ -83,7 +93,7 @@ class Chaos(House):
             return None
         if chance < 0.15:
             return Verdict(False, "no", 0.1, unavailable=chance < 0.12)
-        return ALLOW if chance < 0.5 else Verdict(True, "for a moment", 0.5)
+        return ALLOW if chance < 0.3 else Verdict(True, "for a moment", 0.5)
 
     def _perform(self, command: Command) -> Event | None:
         match command:
@@ -181,7 +191,7 @@ class Chaos(House):
         dice = self.dice
         headers: dict[str, Any] = {"timeout_ms": dice.choice([None, None, 30, 200, 5000])}
         if dice.random() < 0.2:
-            headers["version"] = dice.choice(["^1.0", "^2.0", ">=9"])
+            headers["version"] = dice.choice(["^1.0", "^1.0", "^2.0", ">=9"])
         if dice.random() < 0.1:
             headers["constraints"] = dice.choice(['{"gpu":1}', '{"gpu":4}'])
         if dice.random() < 0.15:
@@ -189,7 +199,7 @@ class Chaos(House):
         if dice.random() < 0.05:
             headers["dry_run"] = True
         self.request(
-            dice.choice([ONCE, PURE, PURE, STREAM, CapabilityId("run:never")]),
+            CapabilityId("run:never") if dice.random() < 0.03 else dice.choice([ONCE, PURE, PURE, STREAM]),
             b'"bad"' if dice.random() < 0.05 else b"{}",
             caller=dice.choice(CALLERS),
             request_id=dice.choice(["", "", "twin"]),
@@ -220,7 +230,9 @@ class Chaos(House):
         """A worker answers one of its dispatches: in time, late, twice, or one that never was."""
         dice = self.dice
         out = list(self.router._flights)
-        if out and dice.random() < 0.85:
+        if dice.random() < 0.9:
+            if not out:
+                return
             dispatch_id = str(dice.choice(out))
         elif self.by_dispatch and dice.random() < 0.8:
             dispatch_id = dice.choice(list(self.by_dispatch)[-20:])
@@ -239,7 +251,7 @@ class Chaos(House):
         fault = Fault(500, "it broke", retryable=dice.random() < 0.7)
         kinds: list[Answer] = [
             Result(dice.choice([b'"ok"', b'"bad"', b"x" * 100])),
-            Result(b'"ok"'),
+            *[Result(b'"ok"')] * 3,
             fault,
             NotRun("busy"),
             NotRun("draining"),
@@ -269,9 +281,9 @@ class Chaos(House):
                 constraints=dice.choice([None, {"gpu": 2}, {"timeout_s": 0.1, "max_output_bytes": 50}]),
             )
             for capability in IDEMPOTENT
-            if dice.random() < 0.7
+            if dice.random() < 0.8
         ]
-        instance = dice.choice([None, "a", "a", "b"])
+        instance = dice.choice([None, "a", "a", "a", "a", "b"])
         return manifest_of(dice.choice(WORKERS), *(offered or [spec(PURE, idempotent=True)]), instance=instance)
 
     def do_register(self) -> None:
@@ -282,13 +294,17 @@ class Chaos(House):
 
     def do_heartbeat(self) -> None:
         dice = self.dice
-        self.beat(
-            dice.choice(WORKERS),
+        worker_id, draining = dice.choice(WORKERS), dice.random() < 0.1
+        commands = self.beat(
+            worker_id,
             instance=dice.choice([None, None, "a", "b"]),
-            capacity=dice.choice([None, None, 0, 1, 2]),
+            capacity=dice.choice([None, None, None, 0, 1, 2]),
             in_flight=dice.choice([None, 1]),
-            draining=dice.random() < 0.1,
+            draining=draining,
         )
+        if draining:
+            dispatched = {c.address.partition(".")[0] for c in commands if isinstance(c, Dispatch)}
+            assert worker_id not in dispatched, "it says that it drains"
 
     def do_beating(self) -> None:
         """A worker begins or ceases to send heartbeats by itself."""
@@ -359,7 +375,7 @@ class Chaos(House):
     # Time -----------------------------------------------------------------------------
 
     def do_time(self) -> None:
-        self.until(self.now + self.dice.choice([0.001, 0.01, 0.06, 0.3]))
+        self.until(self.now + self.dice.choice([0.001, 0.001, 0.01, 0.06, 0.2]))
 
     def do_long_time(self) -> None:
         self.until(self.now + self.dice.choice([1.0, 3.0, 7.0]))
@@ -380,7 +396,7 @@ class Chaos(House):
 
 
 # Requests, answers and time make up most of a life; the rest is spread in between.
-OFTEN = ["request"] * 8 + ["answer"] * 10 + ["time"] * 5 + ["heartbeat"] * 3 + ["register"] * 3
+OFTEN = ["request"] * 16 + ["answer"] * 24 + ["time"] * 6 + ["heartbeat"] * 4 + ["register"] * 2
 SELDOM = [
     *("edge_answers", "edge_answers", "cancel", "beating", "deregister", "elsewhere", "tail", "tail", "long_time"),
     *("stream_answers", "stream_answers", "stream_answers", "stream_delivers", "stream_delivers", "stream_delivers"),

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections import Counter
 
 from controller.core.commands import Send
+from controller.core.fleet import Offer
 from controller.core.matching import mismatch
 from controller.core.router import Router
 from controller.core.world import Life
+
+
+def has_room(offer: Offer) -> bool:
+    """By what the offer and its worker declare, and what this router gave them."""
+    capacity = offer.worker.capacity
+    room = capacity is None or offer.worker.in_flight < capacity
+    return room and offer.in_flight < offer.spec.max_concurrency
 
 
 class WatchedRouter(Router):
@@ -19,7 +27,7 @@ class WatchedRouter(Router):
         assert self.world.registry.workers.get(worker.id) is worker, "it left, or was forgotten"
         assert offer in worker.offers, "it does not offer this any more"
         assert worker.eligible, f"it is {worker.state.value}, reachable: {worker.reachable}"
-        assert not offer.full(), "this router counts it full"
+        assert has_room(offer), "this router counts it full"
         assert not offer.paused, "it said that it is busy"
         assert life.flight is None, "a dispatch of this request is out already"
         assert not life.tried or worker.id not in life.tried, "it was tried for this request"
@@ -60,7 +68,7 @@ def check_pools(router: Router) -> None:
         waiting = 0
         for (version, constraints), pool in group.pools.items():
             members = {offer for offer in offers if mismatch(offer.spec, version, constraints) is None}
-            free = {o for o in members if o.worker.eligible and not o.paused and not o.full()}
+            free = {o for o in members if o.worker.eligible and not o.paused and has_room(o)}
             assert set(pool.members) == members
             assert len(pool.free) == len(set(pool.free)), "twice in the free list"
             assert set(pool.free) == free, (capability, version, constraints)

@@ -58,6 +58,8 @@ class TimersLikeADictionary(RuleBasedStateMachine):
     @invariant()
     def knows_the_same_keys(self) -> None:
         assert len(self.timers) == len(self.model)
+        assert all((key in self.timers) == (key in self.model) for key in range(6))
+        assert self.timers._empty == sum(not keys for keys in self.timers._slots.values())
         due = self.timers.next_due()
         if not self.model:
             assert due is None

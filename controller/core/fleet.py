@@ -87,6 +87,8 @@ class Offer:
     """``<worker_id>.<verb>.<name>``: the end of its dispatch subject."""
     timeout_s: float | None
     max_output_bytes: int | None
+    places: int
+    """Its ``max_concurrency``; here, and not two steps away, because every draw looks at it."""
     in_flight: int = 0
     paused: bool = False
     """It said *busy*; it is asked again after a pause or after its next answer."""
@@ -95,13 +97,14 @@ class Offer:
     peak_ms: float = 0.0
     estimated_at: float = 0.0
     measured: bool = False
+    suspect: bool = False
     eligible: bool = False
     """As last entered into the pools; see ``pools.refresh``."""
     free: bool = False
 
     def full(self) -> bool:
         """Whether this controller counts it full: its own limit, or its worker's."""
-        if self.in_flight >= self.spec.max_concurrency:
+        if self.in_flight >= self.places:
             return True
         capacity = self.worker.capacity
         return capacity is not None and self.worker.in_flight >= capacity

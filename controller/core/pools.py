@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from controller.core.fleet import Offer
+from controller.core.fleet import Offer, State
 from controller.core.matching import mismatch
 from subjects.tokens import CapabilityId
 from subjects.versions import parse_version
@@ -134,6 +134,7 @@ class Group:
 
     def refresh(self, offer: Offer) -> bool:
         """Enter what ``offer`` is now into every pool; True when it just became free."""
+        offer.suspect = offer.worker.state is State.SUSPECT
         eligible = offer.worker.eligible
         free = eligible and not offer.paused and not offer.full()
         if eligible == offer.eligible and free == offer.free:

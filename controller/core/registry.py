@@ -77,7 +77,7 @@ class Registry:
             return fresh
         group.discard(old)  # it may fit other pools now
         old.spec, old.input_schema, old.output_schema = fresh.spec, fresh.input_schema, fresh.output_schema
-        old.timeout_s, old.max_output_bytes = fresh.timeout_s, fresh.max_output_bytes
+        old.timeout_s, old.max_output_bytes, old.places = fresh.timeout_s, fresh.max_output_bytes, fresh.places
         group.add(old)
         return old
 
@@ -155,6 +155,7 @@ def _make_offer(worker: Worker, spec: Capability, capability: CapabilityId, now:
         capability=capability,
         address=f"{worker.id}.{spec.verb}.{spec.name}",
         timeout_s=_positive(constraints.get("timeout_s")),
+        places=spec.max_concurrency,
         max_output_bytes=int(_positive(constraints.get("max_output_bytes")) or 0) or None,
         estimated_at=now,
     )

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from controller.core.fleet import Offer, State
+from controller.core.fleet import Offer
 from controller.core.matching import mismatch
 from controller.core.pools import Group, Pool
 
@@ -46,8 +46,8 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def score_ms(offer: Offer, now: float) -> float:
     """Predicted latency in milliseconds, with the work that this controller already gave it."""
-    score = offer.expected_ms(now) * (1.0 + offer.in_flight / offer.spec.max_concurrency)
-    return score * SUSPECT_FACTOR if offer.worker.state is State.SUSPECT else score
+    score = offer.expected_ms(now) * (1.0 + offer.in_flight / offer.places)
+    return score * SUSPECT_FACTOR if offer.suspect else score
 
 
 def choose(pool: Pool, tried: Container[str], now: float, chance: Chance) -> Offer | None:

@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo up test check lock clean
+.PHONY: help install demo up test check bench lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -35,6 +35,10 @@ check: $(INSTALLED)  ## lint, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(INSTALLED)  ## what a request costs, against a direct one and a router that decides nothing, in one run
+	$(BIN)/python -m bench
+	$(BIN)/python -m bench.selection
 
 # One resolution for every platform; the index it came from is no part of it.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

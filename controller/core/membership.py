@@ -258,10 +258,11 @@ class Membership:
         if worker.is_another(beat.instance):
             return  # another process with the same id: its registration will be answered, its heartbeats do not count
         worker.in_flight_reported = beat.in_flight
-        if worker.capacity != beat.capacity:
-            worker.capacity = beat.capacity
-            self._freed(self._registry.refresh(worker))
+        changed = worker.capacity != beat.capacity
+        worker.capacity = beat.capacity
         self.heard(worker, draining=beat.draining)
+        if changed:
+            self._freed(self._registry.refresh(worker))
         if worker.seq == 0 and event.worker_id not in self._joining:
             self._emit(SendControl(event.worker_id, _REREGISTER))
 

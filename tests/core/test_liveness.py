@@ -121,6 +121,19 @@ def test_a_suspect_worker_that_drains_gets_nothing() -> None:
     assert waiting.dispatches
 
 
+def test_a_draining_worker_with_more_room_gets_nothing() -> None:
+    """Its heartbeat is heard as a whole, whichever of its parts changed."""
+    house = House(timeout_ms=60_000)
+    house.register("w-1", spec(max_concurrency=2))
+    house.beat("w-1", capacity=1)
+    house.request()
+    waiting = house.request()
+    house.beat("w-1", capacity=2, draining=True)
+    assert not waiting.dispatches
+    house.beat("w-1", capacity=2)
+    assert waiting.dispatches
+
+
 def test_gone_workers_are_forgotten_after_an_hour() -> None:
     """Until then they are in view; their capability stays known."""
     house = House()

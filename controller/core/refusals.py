@@ -104,7 +104,7 @@ def _left_out(group: Group, pool: Pool, life: Life) -> tuple[Refused, ...]:
 
 def worker_error(offer: Offer, fault: Fault) -> Refusal:
     """500: the worker's own code and words inside."""
-    words = fault.message or "no message"
+    words = fault.message.rstrip(" .") or "no message"
     again = "It may be sent again." if fault.retryable else "Sending it again will not help; change the request."
     detail = f"Worker {offer.worker.id} reported an error ({fault.code}): {words}. {again}"
     return Refusal(

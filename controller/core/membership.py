@@ -70,6 +70,8 @@ class Membership:
         self._joining: dict[WorkerId, _Joining] = {}
         self._leaving: dict[WorkerId, DeregisterAsked] = {}
         self._reading: set[WorkerId] = set()
+        """Workers that nobody here knows, while their subject is read."""
+        self._known_when_read: dict[WorkerId, int] = {}
 
     # Coming ---------------------------------------------------------------------
 
@@ -187,7 +189,7 @@ class Membership:
         worker_id = event.worker_id
         joining, leaving = self._joining.get(worker_id), self._leaving.get(worker_id)
         if event.conflict:
-            self._emit(ReadSubject(worker_id))
+            self._read(worker_id)
         elif joining is not None:
             if event.seq is not None:
                 self._accept(joining.asked, event.seq)
@@ -222,13 +224,18 @@ class Membership:
         for worker in self._registry.workers.values():
             worker.seq = 0
 
+    def _read(self, worker_id: WorkerId) -> None:
+        self._known_when_read[worker_id] = self._registry.seqs.get(worker_id, 0)
+        self._emit(ReadSubject(worker_id))
+
     def read(self, event: SubjectRead) -> None:
         """A worker's subject was read: after a lost race, or because nobody here knew the worker."""
         worker_id = event.worker_id
         asked = worker_id in self._reading
         self._reading.discard(worker_id)
-        if event.entry is None and not event.failed:
-            self._registry.seqs.pop(worker_id, None)
+        known = self._known_when_read.pop(worker_id, 0)
+        if event.entry is None and not event.failed and self._registry.seqs.get(worker_id) == known:
+            del self._registry.seqs[worker_id]  # and not what the tail has brought since
         if event.entry is not None:
             self.entry(event.entry, heard=asked)
         joining, leaving = self._joining.get(worker_id), self._leaving.pop(worker_id, None)
@@ -253,7 +260,7 @@ class Membership:
             known = event.worker_id in self._reading or event.worker_id in self._joining or beat.draining
             if not known and len(self._reading) < _MAX_READING:
                 self._reading.add(event.worker_id)
-                self._emit(ReadSubject(event.worker_id))
+                self._read(event.worker_id)
             return
         if worker.is_another(beat.instance):
             return  # another process with the same id: its registration will be answered, its heartbeats do not count

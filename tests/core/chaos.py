@@ -173,6 +173,7 @@ class Chaos(House):
         assert not membership._joining
         assert not membership._leaving
         assert not membership._reading
+        assert not membership._known_when_read
         self.until(self.now + 4000)
         assert not self.world.registry.workers
         assert len(router._timers) == 0

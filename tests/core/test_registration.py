@@ -395,6 +395,17 @@ def test_a_departure_s_answer_that_is_overtaken_by_the_tail_is_old_news() -> Non
     assert house.worker("w-1").instance == "b"
 
 
+def test_a_read_that_is_overtaken_by_the_tail_erases_nothing() -> None:
+    """The subject was empty when it was read, and is not any more."""
+    house = silent()
+    house.feed(EntrySeen(departed(3)))
+    house.feed(registration(OURS))
+    house.feed(WriteAnswered(W1, None, conflict=True))
+    house.feed(EntrySeen(departed(8)))
+    (write,) = house.feed(SubjectRead(W1, None))
+    assert write.expected_seq == 8  # type: ignore[union-attr]
+
+
 def test_the_tail_brings_one_s_own_write_back_without_effect() -> None:
     """Before its answer or after it."""
     house = silent()

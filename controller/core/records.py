@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from controller.core.commands import Answer
+from controller.core.commands import Answer, Refuse
 from controller.core.model import Attempt, DecisionRecord, Status, Timings
 from controller.core.selection import Candidate, explain
 from controller.core.world import Life, Outcome, World, WouldDispatch
+from subjects.answers import Frame
 from subjects.errors import Refusal
 from subjects.messages import encode
 from subjects.replies import ReplyMeta
@@ -73,7 +74,20 @@ def _ending(outcome: Outcome) -> tuple[Status, str, str | None]:
     return "success", "would_dispatch" if isinstance(outcome, WouldDispatch) else "answered", None
 
 
-def dry_run_answer(life: Life, outcome: Outcome, world: World) -> Answer:
+def reply_of(life: Life, outcome: Outcome, world: World) -> Answer | Refuse:
+    """The one terminal reply of a life that has ended; a stream that began ends with an ``end`` frame."""
+    request = life.request
+    if request.headers.dry_run or isinstance(outcome, WouldDispatch):
+        return _dry_run_answer(life, outcome, world)
+    if isinstance(outcome, Refusal):
+        meta = meta_of(life, world, cost=outcome.worker_code is not None)
+        return Refuse(request.reply, meta, outcome, "end" if life.frames else "", life.frames)
+    frame, seq = ("end", life.frames) if isinstance(outcome, Frame) else ("", 0)
+    meta = meta_of(life, world, cost=True)
+    return Answer(request.reply, meta, outcome.content_type, outcome.passed, outcome.body, frame, seq)
+
+
+def _dry_run_answer(life: Life, outcome: Outcome, world: World) -> Answer:
     """The decision record with every candidate, as the answer to a request that ran nothing."""
     request = life.request
     candidates: tuple[Candidate, ...] = ()

@@ -6,6 +6,8 @@ clock and rolls no dice of its own. ``controller.driver`` and the simulation cal
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from controller.core import records, refusals
 from controller.core.commands import (
     Answer,
@@ -18,7 +20,6 @@ from controller.core.commands import (
     GiveUp,
     Protect,
     Record,
-    Refuse,
     ReplyJson,
     ReplyRefusal,
     Send,
@@ -48,21 +49,16 @@ from controller.core.events import (
     WriteAnswered,
 )
 from controller.core.fleet import Offer, Worker
+from controller.core.flights import Flights
 from controller.core.life import live
 from controller.core.membership import Membership
-from controller.core.pools import Pool
 from controller.core.timers import Timers
-from controller.core.world import Flight, Life, Outcome, World, WouldDispatch
+from controller.core.waiting import Waiting
+from controller.core.world import Flight, Life, Outcome, World
 from subjects.answers import Fault, Frame, NoResponders, NotRun, Result
-from subjects.errors import Refusal
 from subjects.messages import Control, encode
-from subjects.tokens import DispatchId
 from subjects.trace import traceparent
 
-# A worker that said *busy* is asked again after this, or at its next answer.
-BUSY_PAUSE_S = 0.05
-# A dispatch that nobody waits for still counts as in flight for so long, in case its worker is really at it.
-ORPHAN_S = 10.0
 # How long one member of the queue group gives the owner of a request to answer its cancel.
 CANCEL_WAIT_S = 0.5
 MAX_CANCELS = 10_000
@@ -81,8 +77,10 @@ class Router:
         self._lives: dict[tuple[str, str], dict[Life, None]] = {}
         self._live = 0
         self._calm_at = 0.0
-        self._flights: dict[DispatchId, Flight] = {}
-        self._timers: Timers[Life | Flight | Worker | Offer | CancelAsked] = Timers()
+        self._timers: Timers[Hashable] = Timers()
+        """Lives, flights, workers, offers and cancels, each with what is due for it."""
+        self._waiting = Waiting(world)
+        self._flights = Flights(world, self._timers, self._wake)
         self._cancels: dict[str, None] = {}
         """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
         self.membership = Membership(world, self._out_append, self._lose, self._wake, self._watch)
@@ -180,10 +178,7 @@ class Router:
                     life.frames += 1
                     return
                 case Wait(pool):
-                    pool.waiting[life] = None
-                    self.world.registry.groups[life.request.capability].waiting += 1
-                    life.waiting = pool
-                    life.waiting_since = self.world.now
+                    self._waiting.enter(life, pool)
                     return
                 case GiveUp():
                     self._give_up(life)
@@ -199,22 +194,16 @@ class Router:
     def _send(self, life: Life, step: Send) -> None:
         world, offer, request = self.world, step.offer, life.request
         chance = world.chance
-        dispatch_id = DispatchId(f"{chance.getrandbits(96):024x}")
-        flight = Flight(dispatch_id, life, offer, world.now)
-        self._flights[dispatch_id] = life.flight = flight
-        life.flights.append(flight)
+        flight = self._flights.launch(life, offer)
         timeout_ms = step.timeout_ms
         if offer.timeout_s is not None and offer.timeout_s * 1000 < timeout_ms:
             timeout_ms = max(1, int(offer.timeout_s * 1000))
             self._timers.set(life, world.now + timeout_ms / 1000)
             life.hurried = True
-        offer.in_flight += 1
-        offer.worker.in_flight += 1
-        self._count_changed(offer)
         trace = request.headers.trace
         self._out.append(
             Dispatch(
-                dispatch_id,
+                flight.dispatch_id,
                 offer.address,
                 offer.spec.version,
                 request,
@@ -235,43 +224,15 @@ class Router:
         else:
             del twins[life]
         life.steps = None
-        self._stop_waiting(life)
-        if request.headers.dry_run:
-            self._out.append(records.dry_run_answer(life, outcome, world))
-        elif isinstance(outcome, Refusal):
-            cost = outcome.worker_code is not None
-            frame = "end" if life.frames else ""
-            meta = records.meta_of(life, world, cost=cost)
-            self._out.append(Refuse(request.reply, meta, outcome, frame, life.frames))
-        elif not isinstance(outcome, WouldDispatch):
-            frame, seq = ("end", life.frames) if isinstance(outcome, Frame) else ("", 0)
-            meta = records.meta_of(life, world, cost=True)
-            self._out.append(
-                Answer(request.reply, meta, outcome.content_type, outcome.passed, outcome.body, frame, seq)
-            )
+        self._waiting.leave(life)
+        self._out.append(records.reply_of(life, outcome, world))
         self._out.append(Record(records.record_of(life, outcome, world)))
 
-    def _stop_waiting(self, life: Life) -> None:
-        if life.waiting is not None:
-            del life.waiting.waiting[life]
-            self.world.registry.groups[life.request.capability].waiting -= 1
-            life.waiting = None
-            life.queued_s += self.world.now - life.waiting_since
-
     def _give_up(self, life: Life) -> None:
-        """Tell the worker; its place counts as taken until it answers, or until nobody believes that it will."""
         flight = life.flight
         assert flight is not None
         self._out.append(SendControl(flight.offer.worker.id, Control("cancel", dispatch_id=flight.dispatch_id)))
-        flight.ended_at, flight.end, flight.life = self.world.now, "GivenUp", None
-        self._timers.set(flight, self.world.now + ORPHAN_S)
-        life.flight = None
-        self._unhurry(life)
-
-    def _unhurry(self, life: Life) -> None:
-        if life.hurried:
-            life.hurried = False
-            self._timers.set(life, life.deadline)
+        self._flights.abandon(flight, "GivenUp")
 
     def _verdict(self, event: VerdictReached) -> None:
         life: Life = event.life
@@ -322,7 +283,7 @@ class Router:
             offer.observe((now - flight.sent_at) * 1000, now)
         elif kind is NotRun:
             self._not_run(offer, answer)  # type: ignore[arg-type]
-        self._land(flight, kind.__name__)
+        self._flights.land(flight, kind.__name__)
         if life is None:
             self.late_answers += 1
         else:
@@ -332,54 +293,21 @@ class Router:
         if answer.reason == "draining":
             self.membership.draining(offer.worker)
         elif answer.reason == "busy":
-            offer.paused = True
-            self._timers.set(offer, self.world.now + BUSY_PAUSE_S)
-
-    def _land(self, flight: Flight, end: str) -> None:
-        """A dispatch is over: its place is free."""
-        del self._flights[flight.dispatch_id]
-        offer, life = flight.offer, flight.life
-        if life is None:
-            self._timers.cancel(flight)
-        else:
-            flight.ended_at, flight.end = self.world.now, end
-            life.flight = None
-            self._unhurry(life)
-        offer.in_flight -= 1
-        offer.worker.in_flight -= 1
-        if offer.paused and end != "NotRun":
-            offer.paused = False
-            self._timers.cancel(offer)
-        self._count_changed(offer)
-
-    def _count_changed(self, offer: Offer) -> None:
-        """Its in-flight count changed, and with a capacity of the whole worker perhaps its siblings' room."""
-        groups = self.world.registry.groups
-        if offer.worker.capacity is None:
-            if groups[offer.capability].refresh(offer):
-                self._wake([offer])
-        else:
-            self._wake(self.world.registry.refresh(offer.worker))
+            self._flights.pause(offer)
 
     def _lose(self, worker: Worker, reason: str) -> None:
         """Everything that a worker had is lost."""
-        for flight in [flight for flight in self._flights.values() if flight.offer.worker is worker]:
+        for flight in self._flights.carried_by(worker):
             life = flight.life
-            self._land(flight, "WorkerLost")
+            self._flights.land(flight, "WorkerLost")
             if life is not None:
                 self._resume(life, WorkerLost(reason))
 
     def _wake(self, offers: list[Offer]) -> None:
         """Let those who wait for one of these offers choose again, the longest waiting first."""
         for offer in offers:
-            group = self.world.registry.groups[offer.capability]
-            for pool in list(group.pools.values()):
-                while pool.waiting and pool.free and offer in pool.members:
-                    life = _first_who_can_use(pool)
-                    if life is None:
-                        break
-                    self._stop_waiting(life)
-                    self._resume(life, WOKEN)
+            while (life := self._waiting.next_for(offer)) is not None:
+                self._resume(life, WOKEN)
 
     # Time -----------------------------------------------------------------------
 
@@ -404,12 +332,11 @@ class Router:
                         self._time_out(due)
                 case Flight():
                     if due.dispatch_id in self._flights:
-                        self._land(due, "NeverAnswered")
+                        self._flights.land(due, "NeverAnswered")
                 case Worker():
                     self.membership.check(due)
                 case Offer():
-                    due.paused = False
-                    self._count_changed(due)
+                    self._flights.unpause(due)
                 case CancelAsked():
                     refusal = refusals.no_such_request(due.request_id)
                     self._out.append(ReplyRefusal(due.reply, refusal))
@@ -420,12 +347,3 @@ class Router:
             elapsed_ms = (self.world.now - life.flight.sent_at) * 1000
             life.flight.offer.observe(elapsed_ms, self.world.now)
         self._resume(life, DEADLINE_PASSED)
-
-
-def _first_who_can_use(pool: Pool) -> Life | None:
-    """The longest waiting who has not tried all that are free: whoever has keeps nobody else from them."""
-    for life in pool.waiting:
-        assert isinstance(life, Life)
-        if not life.tried or any(offer.worker.id not in life.tried for offer in pool.free):
-            return life
-    return None

@@ -1,0 +1,90 @@
+"""Owns the dispatches that are out: which is whose, what they count for, and what happens to those nobody waits for.
+
+Counts change here and nowhere else, and every change is entered into the pools at once. It decides nothing about a
+request; ``router`` launches, lands and abandons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from controller.core.fleet import Offer, Worker
+from controller.core.timers import Timers
+from controller.core.world import Flight, Life, World
+from subjects.tokens import DispatchId
+
+# A worker that said *busy* is asked again after this, or at its next answer.
+BUSY_PAUSE_S = 0.05
+# A dispatch that nobody waits for still counts as in flight for so long, in case its worker is really at it.
+ORPHAN_S = 10.0
+
+
+class Flights(dict[DispatchId, Flight]):
+    """The dispatches that are out, by id. ``freed`` is told of offers that have room again."""
+
+    def __init__(self, world: World, timers: Timers[Hashable], freed: Callable[[list[Offer]], None]) -> None:
+        super().__init__()
+        self._world = world
+        self._timers = timers
+        self._freed = freed
+
+    def launch(self, life: Life, offer: Offer) -> Flight:
+        """Count a new dispatch of ``life`` to ``offer``."""
+        flight = Flight(DispatchId(f"{self._world.chance.getrandbits(96):024x}"), life, offer, self._world.now)
+        self[flight.dispatch_id] = life.flight = flight
+        life.flights.append(flight)
+        offer.in_flight += 1
+        offer.worker.in_flight += 1
+        self._count_changed(offer)
+        return flight
+
+    def land(self, flight: Flight, end: str) -> None:
+        """A dispatch is over, and its place is free: those who wait for it choose before this returns."""
+        del self[flight.dispatch_id]
+        offer, life = flight.offer, flight.life
+        if life is None:
+            self._timers.cancel(flight)
+        else:
+            self._part(flight, life, end)
+        offer.in_flight -= 1
+        offer.worker.in_flight -= 1
+        if offer.paused and end != "NotRun":
+            offer.paused = False
+            self._timers.cancel(offer)
+        self._count_changed(offer)
+
+    def abandon(self, flight: Flight, end: str) -> None:
+        """Nobody waits any more; it counts until its worker answers, or until nobody believes that it will."""
+        if flight.life is not None:
+            self._part(flight, flight.life, end)
+            flight.life = None
+        self._timers.set(flight, self._world.now + ORPHAN_S)
+
+    def _part(self, flight: Flight, life: Life, end: str) -> None:
+        flight.ended_at, flight.end = self._world.now, end
+        life.flight = None
+        if life.hurried:
+            life.hurried = False
+            self._timers.set(life, life.deadline)
+
+    def carried_by(self, worker: Worker) -> list[Flight]:
+        """Everything that a worker has."""
+        return [flight for flight in self.values() if flight.offer.worker is worker]
+
+    def pause(self, offer: Offer) -> None:
+        """It said that it is busy."""
+        offer.paused = True
+        self._timers.set(offer, self._world.now + BUSY_PAUSE_S)
+
+    def unpause(self, offer: Offer) -> None:
+        """Its pause is over."""
+        offer.paused = False
+        self._count_changed(offer)
+
+    def _count_changed(self, offer: Offer) -> None:
+        """Enter it into the pools; where a whole worker's capacity counts, its other offers too."""
+        registry = self._world.registry
+        if offer.worker.capacity is not None:
+            self._freed(registry.refresh(offer.worker))
+        elif registry.groups[offer.capability].refresh(offer):
+            self._freed([offer])

@@ -124,6 +124,11 @@ class Offer:
         self.measured = True
         self.estimated_at = now
 
+    def observe_failure(self, latency_ms: float, now: float) -> None:
+        """Take in how long an error took: a slow one counts, a quick one must not make the worker look fast."""
+        if latency_ms > self.expected_ms(now):
+            self.observe(latency_ms, now)
+
     def expected_ms(self, now: float) -> float:
         """The estimate at ``now``: a peak, forgotten by and by down to the long-run mean."""
         if self.peak_ms <= self.mean_ms:

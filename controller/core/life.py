@@ -116,7 +116,7 @@ def _follow(
         if event.kind == "end":
             if event.fault is None:
                 life.executed += 1
-                return event
+                return _checked(event, offer, world) if event.body else event
             event = event.fault
             break
         event = yield Forward(event)
@@ -161,7 +161,7 @@ def _again_or(refusal: Refusal, life: Life, offer: Offer, world: World, *, retry
     return Again(refusal)
 
 
-def _checked(result: Result, offer: Offer, world: World) -> Outcome:
+def _checked(result: Result | Frame, offer: Offer, world: World) -> Outcome:
     if offer.max_output_bytes is not None and len(result.body) > offer.max_output_bytes:
         return refusals.protocol(offer, f"its answer is over its own max_output_bytes of {offer.max_output_bytes}")
     if offer.output_schema is not None and _is_json(result.content_type or "application/json"):

@@ -162,7 +162,8 @@ class Membership:
             detail = f"{event.worker_id} is registered by another process, which alone may deregister it."
             self._emit(ReplyRefusal(event.reply, Refusal(ErrorKind.WORKER_ID_TAKEN, detail)))
             return
-        self._set_state(worker, State.DRAINING)
+        if worker.state is not State.GONE:
+            self._set_state(worker, State.DRAINING)
         written = event.worker_id in self._leaving
         self._leaving[event.worker_id] = event
         if written:
@@ -179,8 +180,10 @@ class Membership:
             registry.group_of(CapabilityId(capability))
         worker = registry.workers.get(worker_id)
         if worker is not None:
+            was_gone = worker.state is State.GONE
             registry.remove(worker)
-            self._tell("left", worker)
+            if not was_gone:
+                self._tell("left", worker)
 
     # The stream -----------------------------------------------------------------
 

@@ -279,8 +279,11 @@ class Router:
             if life is not None:
                 self._resume(life, answer)
             return
-        if kind is Result or kind is Fault or kind is Frame:
-            offer.observe((now - flight.sent_at) * 1000, now)
+        took_ms = (now - flight.sent_at) * 1000
+        if kind is Fault or (kind is Frame and answer.fault is not None):  # type: ignore[union-attr]
+            offer.observe_failure(took_ms, now)
+        elif kind is Result or kind is Frame:
+            offer.observe(took_ms, now)
         elif kind is NotRun:
             self._not_run(offer, answer)  # type: ignore[arg-type]
         self._flights.land(flight, kind.__name__)

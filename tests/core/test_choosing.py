@@ -297,3 +297,14 @@ def test_adding_and_dropping_an_offer_twice_is_adding_and_dropping_it_once() -> 
     pool.discard(offer)
     assert (len(pool.members), len(pool.free), pool.eligible) == (0, 0, 0)
     assert pool.newest() is None
+
+
+def test_an_error_that_comes_quickly_does_not_make_a_worker_look_fast() -> None:
+    """A worker that fails in a millisecond keeps the latency of its work; one that fails slowly is slow."""
+    house = House()
+    offer = measured(house, "w-1", 100)
+    for wait_s, expected in ((0.001, 100), (0.5, 500)):
+        call = house.request()
+        house.advance(wait_s)
+        house.answers(call, Fault(500, "it broke"))
+        assert offer.expected_ms(house.now) == pytest.approx(expected, rel=0.05)

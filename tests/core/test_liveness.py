@@ -188,3 +188,14 @@ def test_the_groups_of_a_worker_that_went_hold_nothing_of_it() -> None:
     group = house.world.registry.groups[HELLO]
     assert not group.offers
     assert all(not pool.members and not pool.free and not pool.eligible for pool in group.pools.values())
+
+
+def test_a_worker_that_was_gone_already_does_not_leave_a_second_time() -> None:
+    """Its departure is stored, and nobody is told what they know."""
+    house = House()
+    house.register("w-1")
+    house.advance(10)
+    house.log.clear()
+    house.deregister("w-1")
+    assert not house.knows("w-1")
+    assert told(house.log) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from harness import BUSY, DRAINING, TOO_LATE, Call, House, controls, spec
 
+from controller.core.model import Mismatch
 from controller.core.world import Limits
 from subjects.answers import NO_RESPONDERS, Answer, Fault, Frame, Garbage, Result
 from subjects.errors import ErrorKind
@@ -155,3 +156,16 @@ def test_an_end_with_an_error_counts_as_one_attempt() -> None:
     while not call.terminal:
         house.answers(call, Frame("end", 0, fault=RETRYABLE))
     assert len(call.dispatches) == 3
+
+
+def test_the_final_body_of_a_stream_has_to_fit_the_output_schema_too() -> None:
+    """What ends a stream is checked like a whole answer; an empty end has nothing to check."""
+    house, call = streaming(output_schema={"type": "object"})
+    house.world.check = lambda schema, body: None if body == b"{}" else Mismatch(True, "", "it is no object")
+    house.answers(call, CHUNK)
+    house.answers(call, Frame("end", 1, b"[]"))
+    ended_by_one_error(call, ErrorKind.WORKER_PROTOCOL)
+    for final in (b"", b"{}"):
+        other = house.request()
+        house.answers(other, Frame("end", 0, final))
+        assert other.answer.body == final

@@ -7,6 +7,7 @@ As in npm, a pre-release matches only a range that names a pre-release of the sa
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from semantic_version import NpmSpec, Version
@@ -56,7 +57,7 @@ def in_range(version: str, wanted: str | None) -> bool:
     return parsed is not None and spec is not None and bool(spec.match(parsed))  # type: ignore[no-untyped-call]
 
 
-def newest(versions: list[str]) -> str | None:
-    """The highest of ``versions`` by semantic precedence, or None of an empty list."""
+def by_precedence(versions: Iterable[str]) -> list[str]:
+    """``versions``, the highest first by semantic precedence; what is no version is left out."""
     known = [parsed for parsed in map(parse_version, versions) if parsed is not None]
-    return str(max(known)) if known else None
+    return [str(version) for version in sorted(known, reverse=True)]

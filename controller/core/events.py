@@ -123,6 +123,10 @@ class Stalled(msgspec.Struct, frozen=True):
     ms: float
 
 
+class Closing(msgspec.Struct, frozen=True):
+    """The controller stops now: whatever has no reply yet gets one."""
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Time has passed; something may be due."""
 
@@ -136,6 +140,10 @@ class DeadlinePassed(msgspec.Struct, frozen=True):
 
 class Cancelled(msgspec.Struct, frozen=True):
     """The caller cancelled this life."""
+
+
+class GivenUp(msgspec.Struct, frozen=True):
+    """The controller stops."""
 
 
 class WorkerLost(msgspec.Struct, frozen=True):
@@ -162,11 +170,13 @@ Event = (
     | WriteAnswered
     | SubjectRead
     | Stalled
+    | Closing
     | Tick
 )
-LifeEvent = VerdictReached | ClaimAnswered | Answer | DeadlinePassed | Cancelled | WorkerLost | Woken
+LifeEvent = VerdictReached | ClaimAnswered | Answer | DeadlinePassed | Cancelled | GivenUp | WorkerLost | Woken
 
 DEADLINE_PASSED = DeadlinePassed()
 CANCELLED = Cancelled()
+GIVEN_UP = GivenUp()
 WOKEN = Woken()
 TICK = Tick()

@@ -55,8 +55,6 @@ class Worker:
     seen_at: float
     heard: bool = False
     """Whether it was heard itself, and not only read from the stream."""
-    reachable: bool = True
-    """False from *no responders* until it is heard again."""
     offers: list[Offer] = field(default_factory=list)
     in_flight: int = 0
     """Dispatches of this controller that have not come back."""
@@ -66,7 +64,7 @@ class Worker:
     @property
     def eligible(self) -> bool:
         """Whether it may be given work at all."""
-        return self.reachable and (self.state is State.ALIVE or self.state is State.SUSPECT)
+        return self.state is State.ALIVE or self.state is State.SUSPECT
 
     def is_another(self, instance: str | None) -> bool:
         """Whether ``instance`` is another process than this one; an absent instance means the same one."""
@@ -83,6 +81,8 @@ class Offer:
     input_schema: str | None
     output_schema: str | None
     capability: CapabilityId
+    kind: str
+    """All that matching looks at, as text, one object for equal ones: a fleet of equals is matched once."""
     address: str
     """``<worker_id>.<verb>.<name>``: the end of its dispatch subject."""
     timeout_s: float | None
@@ -90,6 +90,8 @@ class Offer:
     places: int
     """Its ``max_concurrency``; here, and not two steps away, because every draw looks at it."""
     in_flight: int = 0
+    reachable: bool = True
+    """False from *no responders* until its worker's next heartbeat: nobody listens on its subject."""
     paused: bool = False
     """It said *busy*; it is asked again after a pause or after its next answer."""
     mean_ms: float = UNKNOWN_LATENCY_MS

@@ -86,5 +86,7 @@ class Flights(dict[DispatchId, Flight]):
         registry = self._world.registry
         if offer.worker.capacity is not None:
             self._freed(registry.refresh(offer.worker))
-        elif registry.groups[offer.capability].refresh(offer):
+            return
+        group = registry.groups.get(offer.capability)  # forgotten, when nobody offers it any more
+        if group is not None and group.refresh(offer):
             self._freed([offer])

@@ -16,6 +16,7 @@ from controller.core.events import (
     Cancelled,
     ClaimAnswered,
     DeadlinePassed,
+    GivenUp,
     LifeEvent,
     VerdictReached,
     WorkerLost,
@@ -45,7 +46,7 @@ def live(life: Life, world: World) -> Steps:
         return refusals.denied(request, verdict)
     group = world.registry.groups.get(request.capability)
     if group is None:
-        return refusals.never_offered(request, world.registry.groups)
+        return refusals.never_offered(request, world)
     pool = group.pool(request.headers.version, request.headers.constraints)
     # With nobody who fits the constraints the input is checked all the same: what is wrong with it comes first.
     newest = pool.newest() or group.pool(request.headers.version, None).newest()
@@ -61,7 +62,7 @@ def _dispatch(life: Life, group: Group, world: World) -> Steps:
     protected = headers.idempotency_key is None
     last: Refusal | None = None
     while True:
-        pool = group.pool(headers.version, headers.constraints)
+        pool = group.pool(headers.version, headers.constraints, headers.budget_tokens)
         # Nobody is overtaken: a worker that is free now is one that nobody who waits can use; ``router`` sees to that.
         offer = choose(pool, life.tried or _NOBODY, world.now, world.chance)
         if offer is None:
@@ -106,7 +107,7 @@ def _follow(
     """What comes back from one dispatch."""
     frames = 0
     while isinstance(event, Frame):
-        broken = _broken_frame(offer, event, frames)
+        broken = _broken_frame(offer, event, frames, world)
         if broken is not None:
             life.executed += 1
             if event.kind != "end":
@@ -121,12 +122,12 @@ def _follow(
             break
         event = yield Forward(event)
     match event:
+        case NotRun() | NoResponders() | Result() if frames:
+            life.executed += 1
+            return refusals.protocol(offer, "after frames it sent something else than a frame")
         case Result():
             life.executed += 1
             return _checked(event, offer, world)
-        case NotRun() | NoResponders() if frames:
-            life.executed += 1
-            return refusals.protocol(offer, "it sent frames, and then that nothing ran")
         case NotRun(reason):
             if reason == "deadline":
                 life.try_not_again(offer)
@@ -162,8 +163,9 @@ def _again_or(refusal: Refusal, life: Life, offer: Offer, world: World, *, retry
 
 
 def _checked(result: Result | Frame, offer: Offer, world: World) -> Outcome:
-    if offer.max_output_bytes is not None and len(result.body) > offer.max_output_bytes:
-        return refusals.protocol(offer, f"its answer is over its own max_output_bytes of {offer.max_output_bytes}")
+    too_large = _too_large(result, offer, world)
+    if too_large is not None:
+        return refusals.protocol(offer, too_large)
     if offer.output_schema is not None and _is_json(result.content_type or "application/json"):
         mismatch = world.check(offer.output_schema, result.body)
         if mismatch is not None:
@@ -171,19 +173,28 @@ def _checked(result: Result | Frame, offer: Offer, world: World) -> Outcome:
     return result
 
 
-def _broken_frame(offer: Offer, frame: Frame, expected: int) -> str | None:
+def _broken_frame(offer: Offer, frame: Frame, expected: int, world: World) -> str | None:
     if not offer.spec.streaming:
         return "it sends frames, and did not declare streaming"
     if frame.seq != expected:
         return f"frame {frame.seq} came where {expected} was due"
-    if offer.max_output_bytes is not None and len(frame.body) > offer.max_output_bytes:
-        return f"a frame is over its own max_output_bytes of {offer.max_output_bytes}"
+    return _too_large(frame, offer, world)
+
+
+def _too_large(answer: Result | Frame, offer: Offer, world: World) -> str | None:
+    size = len(answer.body)
+    if offer.max_output_bytes is not None and size > offer.max_output_bytes:
+        return f"its answer of {size} bytes is over its own max_output_bytes of {offer.max_output_bytes}"
+    if size + len(answer.passed) > world.max_answer_bytes:
+        return f"its answer of {size} bytes is more than one message carries, which is {world.max_answer_bytes}"
     return None
 
 
 def _interrupted(event: LifeEvent | None, life: Life, world: World, where: str) -> Refusal:
     if isinstance(event, Cancelled):
         return refusals.cancelled(life)
+    if isinstance(event, GivenUp):
+        return refusals.closing(life)
     assert isinstance(event, DeadlinePassed), event
     return refusals.deadline(life, where, world.now)
 

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from subjects.errors import describe
 from subjects.manifests import Capability
 from subjects.requests import ConstraintValue, constraint_items
 from subjects.versions import in_range
 
 
-def mismatch(spec: Capability, version: str | None, constraints: str | None) -> str | None:
+def mismatch(
+    spec: Capability, version: str | None, constraints: str | None, budget_tokens: float | None = None
+) -> str | None:
     """Why ``spec`` does not fit, or None when it does. ``constraints`` is canonical JSON text."""
     if not in_range(spec.version, version):
         return f"version {spec.version} is not in {version}"
-    if constraints is None:
-        return None
-    for key, wanted in constraint_items(constraints).items():
+    for key, wanted in _items(constraints).items() if constraints is not None else ():
         reason = _unmet(_declared(spec, key), key, wanted)
         if reason is not None:
             return reason
+    if budget_tokens is not None and spec.cost_tokens_per_invocation > budget_tokens:
+        return f"costs {spec.cost_tokens_per_invocation:g} tokens, more than {budget_tokens:g}"
     return None
+
+
+# One text is matched against a whole fleet.
+_items = lru_cache(maxsize=256)(constraint_items)
 
 
 def _declared(spec: Capability, key: str) -> object:

@@ -39,6 +39,8 @@ from subjects.tokens import CapabilityId, WorkerId
 _MAX_TRIES = 3
 # Unknown workers whose subject is being read; more than this at once is a flood, and their next heartbeat tries again.
 _MAX_READING = 512
+# Repeats of one registration that wait for its answer.
+_MAX_REPLIES = 16
 _REREGISTER = Control("reregister", error="worker_not_registered")
 
 
@@ -47,6 +49,8 @@ class _Joining:
     """A registration that waits for the stream."""
 
     asked: RegisterAsked
+    replies: list[str]
+    """Where those wait who sent the same before; all get the one answer."""
     tries: int = 0
 
 
@@ -72,6 +76,8 @@ class Membership:
         self._reading: set[WorkerId] = set()
         """Workers that nobody here knows, while their subject is read."""
         self._known_when_read: dict[WorkerId, int] = {}
+        self._departed: dict[WorkerId, Worker] = {}
+        """Workers that left and still have work."""
 
     # Coming ---------------------------------------------------------------------
 
@@ -82,11 +88,14 @@ class Membership:
         # One write a worker at a time: an answer of the stream does not say which write it is for.
         if worker_id in self._leaving or (joining is not None and joining.asked.digest != event.digest):
             detail = "Another registration or departure of this id is under way; try again."
-            self._refuse(event, ErrorKind.STORE_UNAVAILABLE, detail)
+            self._refuse(event.reply, ErrorKind.STORE_UNAVAILABLE, detail)
             return
-        self._joining[worker_id] = _Joining(event, joining.tries if joining else 0)
-        if joining is None:
-            self._join(worker_id)
+        if joining is not None:
+            if len(joining.replies) < _MAX_REPLIES:
+                joining.replies.append(event.reply)
+            return
+        self._joining[worker_id] = _Joining(event, [event.reply])
+        self._join(worker_id)
 
     def _join(self, worker_id: WorkerId) -> None:
         joining = self._joining[worker_id]
@@ -117,12 +126,13 @@ class Membership:
 
     def _accept(self, event: RegisterAsked, seq: int) -> None:
         manifest = event.manifest
-        del self._joining[manifest.worker_id]
+        joining = self._joining.pop(manifest.worker_id)
         # The tail may have brought what was written after it already, and that is in force then.
         if seq >= self._registry.seqs.get(manifest.worker_id, 0):
             self._put_in_force(StoredManifest(manifest.worker_id, seq, manifest, event.digest), heard=True)
         answer = Registered(manifest.worker_id, self._world.controller_id, self._registry.interval_s)
-        self._emit(ReplyJson(event.reply, encode(answer)))
+        for reply in joining.replies:
+            self._emit(ReplyJson(reply, encode(answer)))
 
     def _put_in_force(self, entry: StoredManifest, *, heard: bool) -> None:
         registry = self._registry
@@ -139,12 +149,12 @@ class Membership:
 
     def _turn_away(self, event: RegisterAsked, kind: ErrorKind, detail: str) -> None:
         """Refuse the registration that is under way."""
-        del self._joining[event.manifest.worker_id]
-        self._refuse(event, kind, detail)
+        for reply in self._joining.pop(event.manifest.worker_id).replies:
+            self._refuse(reply, kind, detail)
 
-    def _refuse(self, event: RegisterAsked, kind: ErrorKind, detail: str) -> None:
+    def _refuse(self, reply: str, kind: ErrorKind, detail: str) -> None:
         retry_ms = int(self._registry.interval_s * 1000)
-        self._emit(ReplyRefusal(event.reply, Refusal(kind, detail, retry_after_ms=retry_ms)))
+        self._emit(ReplyRefusal(reply, Refusal(kind, detail, retry_after_ms=retry_ms)))
 
     # Leaving --------------------------------------------------------------------
 
@@ -153,7 +163,7 @@ class Membership:
         worker = self._registry.workers.get(event.worker_id)
         if event.worker_id in self._joining:
             detail = "A registration of this id is under way; try again."
-            self._emit(ReplyRefusal(event.reply, Refusal(ErrorKind.STORE_UNAVAILABLE, detail)))
+            self._refuse(event.reply, ErrorKind.STORE_UNAVAILABLE, detail)
             return
         if worker is None:
             self._emit(ReplyJson(event.reply, encode({"status": "deregistered", "worker_id": event.worker_id})))
@@ -182,6 +192,8 @@ class Membership:
         if worker is not None:
             was_gone = worker.state is State.GONE
             registry.remove(worker)
+            if worker.in_flight:
+                self._departed[worker_id] = worker  # watched until its last dispatch is back
             if not was_gone:
                 self._tell("left", worker)
 
@@ -260,6 +272,9 @@ class Membership:
         beat = event.heartbeat
         worker = self._registry.workers.get(event.worker_id)
         if worker is None:
+            departed = self._departed.get(event.worker_id)
+            if departed is not None and not departed.is_another(beat.instance):
+                departed.seen_at = self._world.now
             known = event.worker_id in self._reading or event.worker_id in self._joining or beat.draining
             if not known and len(self._reading) < _MAX_READING:
                 self._reading.add(event.worker_id)
@@ -278,11 +293,15 @@ class Membership:
 
     def heard(self, worker: Worker, *, draining: bool | None = None) -> None:
         """Any answer, frame or heartbeat says that a worker is there; a heartbeat also whether it drains."""
-        if worker.state is State.ALIVE and worker.reachable and not draining:
+        shut = [] if draining is None else [offer for offer in worker.offers if not offer.reachable]
+        if worker.state is State.ALIVE and not draining and not shut:
             worker.seen_at = self._world.now
             return
+        for offer in shut:  # its subject may be listened to again
+            offer.reachable = True
         if self._registry.workers.get(worker.id) is not worker:
-            return  # it left: what it still had comes back
+            worker.seen_at = self._world.now  # it left: what it still had comes back
+            return
         before = self._registry.touch(worker, self._world.now)
         if draining:
             worker.state = State.DRAINING  # before anyone who waits is given to it
@@ -295,9 +314,10 @@ class Membership:
 
     def check(self, worker: Worker) -> None:
         """A worker's silence may have become too long."""
-        if self._registry.workers.get(worker.id) is not worker:
-            return
         now = self._world.now
+        if self._registry.workers.get(worker.id) is not worker:
+            self._check_departed(worker)
+            return
         if worker.state is State.GONE and now >= self._registry.next_check(worker):
             self._registry.remove(worker)
             # Its entry in the stream may be read again when it comes back.
@@ -311,10 +331,19 @@ class Membership:
                 self._lost(worker, "its heartbeats stopped")
         self._watch(worker)
 
-    def unreachable(self, worker: Worker) -> None:
-        """nats-server says that nobody listens on its subjects: no work until it is heard again."""
-        worker.reachable = False
-        self._registry.refresh(worker)
+    def _check_departed(self, worker: Worker) -> None:
+        if self._departed.get(worker.id) is not worker:
+            return
+        if worker.in_flight and not self._registry.is_silent(worker, self._world.now):
+            self._watch(worker)
+            return
+        del self._departed[worker.id]
+        self._lost(worker, "it left, and then its heartbeats stopped")
+
+    def unreachable(self, offer: Offer) -> None:
+        """nats-server says that nobody listens on its subject: no work until its worker's next heartbeat."""
+        offer.reachable = False
+        self._registry.refresh(offer.worker)
 
     def draining(self, worker: Worker) -> None:
         """It said that it drains."""

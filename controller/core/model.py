@@ -10,7 +10,6 @@ from typing import Literal, Protocol
 import msgspec
 
 from controller.core.selection import Candidate
-from subjects.errors import Refusal
 from subjects.requests import RequestHeaders
 from subjects.tokens import CapabilityId, RequestId
 
@@ -78,10 +77,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CheckInput(Protocol):
-    """Validates a body against a JSON Schema given as text: None, or what to tell the caller.
-
-    ``is_output`` turns a mismatch into the worker's fault instead of the caller's.
-    """
+    """Validates a body against a JSON Schema given as text: None, or why it does not fit."""
 
     def __call__(self, schema: str, body: bytes) -> Mismatch | None:
         """Check ``body``."""
@@ -102,9 +98,3 @@ class Timeouts(Protocol):
     def timeout_ms(self, capability: CapabilityId) -> int:
         """Milliseconds, from 1 to a day."""
         ...
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """A life's end without an answer from a worker."""
-
-    refusal: Refusal

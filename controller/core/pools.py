@@ -21,11 +21,12 @@ MAX_POOLS = 64
 class Pool:
     """The offers of one capability that fit one range and one set of constraints."""
 
-    __slots__ = ("_at", "_newest", "constraints", "eligible", "free", "members", "version", "waiting")
+    __slots__ = ("_at", "_newest", "budget_tokens", "constraints", "eligible", "free", "members", "version", "waiting")
 
-    def __init__(self, version: str | None, constraints: str | None) -> None:
+    def __init__(self, version: str | None, constraints: str | None, budget_tokens: float | None) -> None:
         self.version = version
         self.constraints = constraints
+        self.budget_tokens = budget_tokens
         self.members: dict[Offer, None] = {}
         self.eligible = 0
         self.free: list[Offer] = []
@@ -33,6 +34,10 @@ class Pool:
         """Requests that wait for a free offer, the longest waiting first."""
         self._at: dict[Offer, int] = {}
         self._newest: Offer | None = None
+
+    def fits(self, offer: Offer) -> bool:
+        """Whether ``offer`` belongs here, free or not."""
+        return mismatch(offer.spec, self.version, self.constraints, self.budget_tokens) is None
 
     def newest(self) -> Offer | None:
         """The offer with the highest version, whose schemas count."""
@@ -88,24 +93,27 @@ def _precedence(offer: Offer) -> Any:
 class Group:
     """Everything known of one capability. It stays when the last worker leaves: it was offered."""
 
-    __slots__ = ("capability", "offers", "pools", "versions", "waiting")
+    __slots__ = ("capability", "offers", "pools", "waiting")
 
     def __init__(self, capability: CapabilityId) -> None:
         self.capability = capability
         self.offers: dict[Offer, None] = {}
-        self.versions: set[str] = set()
-        self.pools: dict[tuple[str | None, str | None], Pool] = {}
+        self.pools: dict[tuple[str | None, str | None, float | None], Pool] = {}
         self.waiting = 0
         """Requests waiting in all pools together."""
 
-    def pool(self, version: str | None, constraints: str | None) -> Pool:
-        """The pool for a range and constraints, made when it is first asked for."""
-        key = (version, constraints)
+    def pool(self, version: str | None, constraints: str | None, budget_tokens: float | None = None) -> Pool:
+        """The pool for a range, constraints and budget, made when it is first asked for."""
+        key = (version, constraints, budget_tokens)
         pool = self.pools.get(key)
         if pool is None:
-            pool = Pool(version, constraints)
+            pool = Pool(version, constraints, budget_tokens)
+            fits: dict[str, bool] = {}
             for offer in self.offers:
-                if mismatch(offer.spec, version, constraints) is None:
+                fit = fits.get(offer.kind)
+                if fit is None:
+                    fit = fits[offer.kind] = pool.fits(offer)
+                if fit:
                     pool.add(offer)
             if len(self.pools) >= MAX_POOLS:
                 self._evict()
@@ -121,9 +129,8 @@ class Group:
     def add(self, offer: Offer) -> None:
         """Take in an offer, into every pool it fits."""
         self.offers[offer] = None
-        self.versions.add(offer.spec.version)
         for pool in self.pools.values():
-            if mismatch(offer.spec, pool.version, pool.constraints) is None:
+            if pool.fits(offer):
                 pool.add(offer)
 
     def discard(self, offer: Offer) -> None:
@@ -135,7 +142,7 @@ class Group:
     def refresh(self, offer: Offer) -> bool:
         """Enter what ``offer`` is now into every pool; True when it just became free."""
         offer.suspect = offer.worker.state is State.SUSPECT
-        eligible = offer.worker.eligible
+        eligible = offer.worker.eligible and offer.reachable
         free = eligible and not offer.paused and not offer.full()
         if eligible == offer.eligible and free == offer.free:
             return False

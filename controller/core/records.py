@@ -19,12 +19,11 @@ def meta_of(life: Life, world: World, *, cost: bool) -> ReplyMeta:
     """Who did the work, for the reply's headers. ``cost``: whether the work is paid for."""
     request = life.request
     trace = request.headers.trace
-    span_id = f"{world.chance.getrandbits(64):016x}"
     offer = life.chosen if life.flights else None
     return ReplyMeta(
         request.request_id,
         world.controller_id,
-        traceparent(life.trace_id, span_id, trace is not None and trace.sampled),
+        traceparent(life.trace_id, life.span_id, trace is not None and trace.sampled),
         offer.worker.id if offer is not None else None,
         offer.spec.version if offer is not None else None,
         len(life.flights),
@@ -93,7 +92,8 @@ def _dry_run_answer(life: Life, outcome: Outcome, world: World) -> Answer:
     candidates: tuple[Candidate, ...] = ()
     group = world.registry.groups.get(request.capability)
     if group is not None and life.verdict is not None and life.verdict.allow:
-        pool = group.pool(request.headers.version, request.headers.constraints)
+        headers = request.headers
+        pool = group.pool(headers.version, headers.constraints, headers.budget_tokens)
         candidates = explain(group, pool, life.tried or (), world.now)
     record = record_of(life, outcome, world, candidates)
     meta = meta_of(life, world, cost=False)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from difflib import get_close_matches
+from collections.abc import Collection
 
 from controller.core.fleet import Offer
 from controller.core.model import Mismatch, Request, Verdict
@@ -12,12 +11,10 @@ from controller.core.selection import left_out
 from controller.core.world import Life, World
 from subjects.answers import Fault
 from subjects.errors import ErrorKind, Offence, Refusal, Refused, malformed
-from subjects.tokens import CapabilityId, split_capability
+from subjects.versions import by_precedence
 
-# Near matches are looked for among this many capabilities, so that made-up names stay cheap.
-_NEAR_AMONG = 500
-_NEAR_SHOWN = 3
 _CANDIDATES_SHOWN = 20
+_VERSIONS_SHOWN = 10
 # A worker of the contract's short life sends heartbeats every 2 s: waiting a little less than that is no use.
 RETRY_AFTER_MS = 2000
 BUSY_RETRY_AFTER_MS = 500
@@ -32,21 +29,11 @@ def denied(request: Request, verdict: Verdict) -> Refusal:
     return Refusal(ErrorKind.POLICY_DENIED, detail)
 
 
-def never_offered(request: Request, groups: Mapping[CapabilityId, Group]) -> Refusal:
+def never_offered(request: Request, world: World) -> Refusal:
     """404, with names that look like it."""
-    near = _near(request.capability, groups)
+    near = world.nearby.guess(request.capability, world.registry.groups, world.now)
     hint = f" Did you mean {' or '.join(near)}?" if near else " See `crank capabilities` for what is offered."
     return Refusal(ErrorKind.NO_SUCH_CAPABILITY, f"No worker has offered {request.capability}.{hint}", near=near)
-
-
-def _near(wanted: CapabilityId, groups: Mapping[CapabilityId, Group]) -> tuple[str, ...]:
-    verb, name = split_capability(wanted)
-    names: list[CapabilityId] = []
-    for capability, _ in zip(groups, range(_NEAR_AMONG), strict=False):
-        names.append(capability)
-    same = [known for known in names if split_capability(known)[1] == name or split_capability(known)[0] == verb]
-    close = get_close_matches(wanted, names, n=_NEAR_SHOWN, cutoff=0.6)
-    return tuple(dict.fromkeys([*close, *same]))[:_NEAR_SHOWN]
 
 
 def bad_input(request: Request, mismatch: Mismatch) -> Refusal:
@@ -70,12 +57,7 @@ def unprotected(reason: str) -> Refusal:
 def nobody(life: Life, group: Group, pool: Pool, world: World) -> Refusal | None:
     """Why no worker will ever take this request as things are, or None when waiting may help."""
     if not pool.members and group.offers:
-        versions = ", ".join(sorted(group.versions))
-        detail = (
-            f"{group.capability} is offered (versions {versions}), but by no worker that fits this request; "
-            "loosen Crank-Version or Crank-Constraints."
-        )
-        return Refusal(ErrorKind.NO_MATCH, detail, candidates=_left_out(group, pool, life))
+        return _no_fit(life, group, pool)
     if not pool.eligible:
         detail = f"{group.capability} is known, but every worker that offers it is away; start one, or try again later."
         candidates = _left_out(group, pool, life)
@@ -92,6 +74,26 @@ def nobody(life: Life, group: Group, pool: Pool, world: World) -> Refusal | None
     return None
 
 
+def _no_fit(life: Life, group: Group, pool: Pool) -> Refusal:
+    candidates = _left_out(group, pool, life)
+    if pool.budget_tokens is not None:
+        affordable = group.pool(pool.version, pool.constraints).members
+        if affordable:
+            best = min(offer.spec.cost_tokens_per_invocation for offer in affordable)
+            detail = (
+                f"No worker of {group.capability} that fits does it for {pool.budget_tokens:g} tokens; the best offer "
+                f"is {best:g}. Raise Crank-Budget-Tokens, or leave it out."
+            )
+            return Refusal(ErrorKind.OVER_BUDGET, detail, candidates=candidates)
+    offered = by_precedence({offer.spec.version for offer in group.offers})
+    versions = ", ".join(offered[:_VERSIONS_SHOWN]) + (", …" if len(offered) > _VERSIONS_SHOWN else "")
+    detail = (
+        f"{group.capability} is offered (versions {versions}), but by no worker that fits this request; "
+        "loosen Crank-Version or Crank-Constraints."
+    )
+    return Refusal(ErrorKind.NO_MATCH, detail, candidates=candidates)
+
+
 def _left_out(group: Group, pool: Pool, life: Life) -> tuple[Refused, ...]:
     tried: Collection[str] = life.tried or ()
     refused: list[Refused] = []
@@ -105,7 +107,12 @@ def _left_out(group: Group, pool: Pool, life: Life) -> tuple[Refused, ...]:
 def worker_error(offer: Offer, fault: Fault) -> Refusal:
     """500: the worker's own code and words inside."""
     words = fault.message.rstrip(" .") or "no message"
-    again = "It may be sent again." if fault.retryable else "Sending it again will not help; change the request."
+    if fault.retryable:
+        again = "It may be sent again."
+    elif 400 <= fault.code < 500:
+        again = "Sending it again will not help; change the request."
+    else:
+        again = "The fault is the worker's; tell whoever runs it."
     detail = f"Worker {offer.worker.id} reported an error ({fault.code}): {words}. {again}"
     return Refusal(
         ErrorKind.WORKER_ERROR,
@@ -153,6 +160,14 @@ def cancelled(life: Life) -> Refusal:
     maybe = life.executed > 0
     done = "the work may have been done" if maybe else "nothing ran"
     return Refusal(ErrorKind.CANCELLED, f"The caller cancelled; {done}.", maybe_executed=maybe)
+
+
+def closing(life: Life) -> Refusal:
+    """503: the controller stops, and its patience with what it accepted is over."""
+    maybe = life.executed > 0
+    done = "The work may have been done." if maybe else "Nothing ran; send it again."
+    detail = f"The controller is stopping and gave this request up. {done}"
+    return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=BUSY_RETRY_AFTER_MS, maybe_executed=maybe)
 
 
 def no_such_request(request_id: str) -> Refusal:

@@ -21,6 +21,9 @@ SUSPECT_AFTER = 2
 GONE_AFTER = 3
 # Gone workers are kept in view for an hour, as long as departures are kept in the stream.
 FORGET_AFTER_S = 3600.0
+# Capabilities that nobody offers any more are forgotten, the oldest first, when there are more than this: workers that
+# make up names must not fill the memory.
+MAX_CAPABILITIES = 20_000
 
 
 class Registry:
@@ -30,6 +33,8 @@ class Registry:
         self.interval_s = interval_s
         self.workers: dict[WorkerId, Worker] = {}
         self.groups: dict[CapabilityId, Group] = {}
+        self._idle: dict[CapabilityId, None] = {}
+        """Capabilities that nobody offers now, the longest first."""
         self.seqs: dict[WorkerId, int] = {}
         """The registry stream's last known sequence of each worker's subject, departures too."""
 
@@ -48,7 +53,7 @@ class Registry:
         before = {(offer.capability, offer.spec.version): offer for offer in worker.offers}
         worker.offers = [self._offer(worker, spec, before, now) for spec in manifest.capabilities]
         for offer in before.values():
-            self.groups[offer.capability].discard(offer)
+            self._discard(offer)
         self.refresh(worker)
         return worker
 
@@ -61,7 +66,7 @@ class Registry:
             worker.state = State.ALIVE
         elif another or worker.state is State.GONE:
             # It registered with another controller a moment ago, and is as new as one that nobody knew.
-            worker.state, worker.reachable, worker.heard, worker.seen_at = State.SUSPECT, True, False, now
+            worker.state, worker.heard, worker.seen_at = State.SUSPECT, False, now
         if instance is not None:
             worker.instance = instance
 
@@ -70,6 +75,7 @@ class Registry:
     ) -> Offer:
         capability = CapabilityId(sys.intern(spec.id))
         group = self.group_of(capability)
+        self._idle.pop(capability, None)
         fresh = _make_offer(worker, spec, capability, now)
         old = before.pop((capability, spec.version), None)
         if old is None:
@@ -77,6 +83,7 @@ class Registry:
             return fresh
         group.discard(old)  # it may fit other pools now
         old.spec, old.input_schema, old.output_schema = fresh.spec, fresh.input_schema, fresh.output_schema
+        old.kind, old.reachable = fresh.kind, True
         old.timeout_s, old.max_output_bytes, old.places = fresh.timeout_s, fresh.max_output_bytes, fresh.places
         group.add(old)
         return old
@@ -85,14 +92,29 @@ class Registry:
         """The group of a capability that is, or was, offered."""
         group = self.groups.get(capability)
         if group is None:
+            if len(self.groups) >= MAX_CAPABILITIES:
+                self._forget_one()
             group = self.groups[capability] = Group(capability)
+            self._idle[capability] = None
         return group
+
+    def _forget_one(self) -> None:
+        for capability in self._idle:
+            if not self.groups[capability].waiting:
+                del self.groups[capability], self._idle[capability]
+                return
+
+    def _discard(self, offer: Offer) -> None:
+        group = self.groups[offer.capability]
+        group.discard(offer)
+        if not group.offers:
+            self._idle[offer.capability] = None
 
     def remove(self, worker: Worker) -> None:
         """Drop a worker; its capabilities stay known."""
         worker.state = State.GONE
         for offer in worker.offers:
-            self.groups[offer.capability].discard(offer)
+            self._discard(offer)
         self.workers.pop(worker.id, None)
 
     def refresh(self, worker: Worker) -> list[Offer]:
@@ -106,16 +128,14 @@ class Registry:
         before = worker.state
         worker.seen_at = now
         worker.heard = True
-        if before is State.SUSPECT or before is State.GONE or not worker.reachable:
-            worker.reachable = True
-            if before is not State.DRAINING:
-                worker.state = State.ALIVE
+        if before is State.SUSPECT or before is State.GONE:
+            worker.state = State.ALIVE
         return before
 
     def overdue(self, worker: Worker, now: float) -> State | None:
         """The state that silence has brought a worker to, or None when nothing changed."""
         # The same sum as in ``next_check``: a difference may fall short of it by the last bit, and be due for ever.
-        if now >= worker.seen_at + self._due(GONE_AFTER):
+        if self.is_silent(worker, now):
             new = State.GONE
         elif now >= worker.seen_at + self._due(SUSPECT_AFTER) and worker.state is State.ALIVE:
             new = State.SUSPECT
@@ -126,9 +146,13 @@ class Registry:
         worker.state = new
         return new
 
+    def is_silent(self, worker: Worker, now: float) -> bool:
+        """Whether it was not heard for as long as makes a worker gone."""
+        return now >= worker.seen_at + self._due(GONE_AFTER)
+
     def next_check(self, worker: Worker) -> float:
         """When ``overdue`` may change its mind next."""
-        if worker.state is State.GONE:
+        if worker.state is State.GONE and self.workers.get(worker.id) is worker:
             return worker.seen_at + FORGET_AFTER_S
         return worker.seen_at + self._due(SUSPECT_AFTER if worker.state is State.ALIVE else GONE_AFTER)
 
@@ -153,6 +177,7 @@ def _make_offer(worker: Worker, spec: Capability, capability: CapabilityId, now:
         input_schema=schema_text(spec.input_schema),
         output_schema=schema_text(spec.output_schema),
         capability=capability,
+        kind=sys.intern(_kind(spec)),
         address=f"{worker.id}.{spec.verb}.{spec.name}",
         timeout_s=_positive(constraints.get("timeout_s")),
         places=spec.max_concurrency,
@@ -162,6 +187,17 @@ def _make_offer(worker: Worker, spec: Capability, capability: CapabilityId, now:
     if declared:
         offer.mean_ms = declared
     return offer
+
+
+def _kind(spec: Capability) -> str:
+    looked_at = (
+        spec.version,
+        spec.runtime,
+        spec.env_profile,
+        spec.constraints,
+        spec.cost_tokens_per_invocation,
+    )
+    return msgspec.json.encode(looked_at, order="deterministic").decode()
 
 
 def _positive(value: object) -> float | None:

@@ -29,10 +29,12 @@ from controller.core.commands import (
 from controller.core.events import (
     CANCELLED,
     DEADLINE_PASSED,
+    GIVEN_UP,
     WOKEN,
     Answered,
     CancelAsked,
     ClaimAnswered,
+    Closing,
     DeregisterAsked,
     EntrySeen,
     Event,
@@ -98,6 +100,7 @@ class Router:
             WriteAnswered: self.membership.written,
             SubjectRead: self.membership.read,
             Stalled: self._stalled,
+            Closing: self._close,
             Tick: self._tick,
         }
 
@@ -132,8 +135,9 @@ class Router:
         headers = request.headers
         timeout_ms = headers.timeout_ms or world.timeouts.timeout_ms(request.capability)
         trace = headers.trace
-        trace_id = trace.trace_id if trace is not None else f"{world.chance.getrandbits(128):032x}"
-        life = Life(request, world.now, world.now + (timeout_ms - world.stalled_ms) / 1000, trace_id)
+        ids = f"{world.chance.getrandbits(192):048x}"
+        trace_id = trace.trace_id if trace is not None else ids[16:]
+        life = Life(request, world.now, world.now + (timeout_ms - world.stalled_ms) / 1000, trace_id, ids[:16])
         self._live += 1
         key = (request.caller, request.request_id)
         twins = self._lives.get(key)
@@ -234,6 +238,11 @@ class Router:
         self._out.append(SendControl(flight.offer.worker.id, Control("cancel", dispatch_id=flight.dispatch_id)))
         self._flights.abandon(flight, "GivenUp")
 
+    def _close(self, event: Closing) -> None:
+        for life in [life for twins in self._lives.values() for life in twins]:
+            if life.steps is not None:
+                self._resume(life, GIVEN_UP)
+
     def _verdict(self, event: VerdictReached) -> None:
         life: Life = event.life
         request = life.request
@@ -251,11 +260,17 @@ class Router:
         if lives is None:
             if event.last and self._cancels.pop(event.reply, self) is None:
                 return  # answered a moment ago, when the same message came to every controller
-            if event.last and len(self._timers) < MAX_CANCELS + self._live + len(self.world.registry.workers):
+            if (
+                event.last
+                and event.reply
+                and len(self._timers) < MAX_CANCELS + self._live + len(self.world.registry.workers)
+            ):
                 self._timers.set(event, self.world.now + CANCEL_WAIT_S)
             return
         for life in list(lives):
             self._resume(life, CANCELLED)
+        if not event.reply:
+            return
         if len(self._cancels) >= MAX_CANCELS:
             del self._cancels[next(iter(self._cancels))]
         self._cancels[event.reply] = None
@@ -272,7 +287,7 @@ class Router:
         offer, life, now = flight.offer, flight.life, self.world.now
         kind = type(answer)
         if kind is NoResponders:
-            self.membership.unreachable(offer.worker)
+            self.membership.unreachable(offer)
         else:
             self.membership.heard(offer.worker)
         if kind is Frame and answer.kind != "end":  # type: ignore[union-attr]

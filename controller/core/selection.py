@@ -97,11 +97,11 @@ def left_out(offer: Offer, pool: Pool, tried: Container[str]) -> str | None:
     """Why ``offer`` would not be drawn now, or None when it could be."""
     worker = offer.worker
     if offer not in pool.members:
-        return mismatch(offer.spec, pool.version, pool.constraints)
-    if not worker.reachable:
-        return "does not listen on its subject"
+        return mismatch(offer.spec, pool.version, pool.constraints, pool.budget_tokens)
     if not worker.eligible:
         return f"is {worker.state.value}"
+    if not offer.reachable:
+        return "does not listen on its subject"
     if worker.id in tried:
         return "was tried for this request"
     if offer.paused:

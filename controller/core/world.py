@@ -14,6 +14,7 @@ from controller.core.commands import Step
 from controller.core.events import LifeEvent
 from controller.core.fleet import Offer
 from controller.core.model import CheckInput, Request, Timeouts, Verdict
+from controller.core.nearby import Nearby
 from controller.core.pools import Pool
 from controller.core.registry import Registry
 from controller.core.retries import RetryBudget
@@ -47,6 +48,9 @@ class World:
     limits: Limits = field(default_factory=Limits)
     verdicts: Verdicts = field(default_factory=Verdicts)
     retries: RetryBudget = field(default_factory=RetryBudget)
+    nearby: Nearby = field(default_factory=Nearby)
+    max_answer_bytes: int = 1024 * 1024
+    """What a worker's answer, its own headers included, may measure to be passed on in one message."""
     now: float = 0.0
     stalled_ms: float = 0.0
     """Standing still for so long took this much of the patience of everything read right after."""
@@ -78,6 +82,7 @@ class Life(msgspec.Struct, eq=False):
     arrived_at: float
     deadline: float
     trace_id: str
+    span_id: str
     steps: Steps | None = None
     flight: Flight | None = None
     asked: Step | None = None

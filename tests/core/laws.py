@@ -26,13 +26,16 @@ class WatchedRouter(Router):
         worker = offer.worker
         assert self.world.registry.workers.get(worker.id) is worker, "it left, or was forgotten"
         assert offer in worker.offers, "it does not offer this any more"
-        assert worker.eligible, f"it is {worker.state.value}, reachable: {worker.reachable}"
+        assert worker.eligible, f"it is {worker.state.value}"
+        assert offer.reachable, "nobody listens on its subject"
         assert has_room(offer), "this router counts it full"
         assert not offer.paused, "it said that it is busy"
         assert life.flight is None, "a dispatch of this request is out already"
         assert not life.tried or worker.id not in life.tried, "it was tried for this request"
         headers = life.request.headers
-        assert mismatch(offer.spec, headers.version, headers.constraints) is None, "it does not fit"
+        assert mismatch(offer.spec, headers.version, headers.constraints, headers.budget_tokens) is None, (
+            "it does not fit"
+        )
         super()._send(life, step)
 
 
@@ -66,13 +69,13 @@ def check_pools(router: Router) -> None:
         offers = {o for w in registry.workers.values() for o in w.offers if o.capability == capability}
         assert set(group.offers) == offers, capability
         waiting = 0
-        for (version, constraints), pool in group.pools.items():
-            members = {offer for offer in offers if mismatch(offer.spec, version, constraints) is None}
-            free = {o for o in members if o.worker.eligible and not o.paused and has_room(o)}
+        for (version, constraints, budget), pool in group.pools.items():
+            members = {offer for offer in offers if mismatch(offer.spec, version, constraints, budget) is None}
+            free = {o for o in members if o.worker.eligible and o.reachable and not o.paused and has_room(o)}
             assert set(pool.members) == members
             assert len(pool.free) == len(set(pool.free)), "twice in the free list"
             assert set(pool.free) == free, (capability, version, constraints)
-            assert pool.eligible == sum(offer.worker.eligible for offer in members)
+            assert pool.eligible == sum(offer.worker.eligible and offer.reachable for offer in members)
             waiting += len(pool.waiting)
             for life in pool.waiting:
                 assert isinstance(life, Life)

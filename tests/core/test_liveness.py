@@ -114,7 +114,7 @@ def test_a_suspect_worker_that_drains_gets_nothing() -> None:
     first = house.request()
     waiting = house.request()
     house.answers(first, NO_RESPONDERS)
-    assert not house.worker("w-1").reachable
+    assert not house.offer("w-1").reachable
     house.beat("w-1", draining=True)
     assert not waiting.dispatches
     house.beat("w-1")

@@ -226,12 +226,12 @@ def test_two_registrations_of_one_id_at_a_time() -> None:
 
 
 def test_the_same_registration_asked_again_is_written_once() -> None:
-    """A worker that grew impatient is answered where it listens now."""
+    """A worker that grew impatient is answered wherever it may listen."""
     house = silent()
     house.feed(registration(OURS, "_INBOX.first"))
     assert house.feed(registration(OURS, "_INBOX.again")) == []
-    (answer,) = of_kind(house.feed(WriteAnswered(W1, 1)), ReplyJson)
-    assert answer.reply == "_INBOX.again"
+    answers = of_kind(house.feed(WriteAnswered(W1, 1)), ReplyJson)
+    assert [answer.reply for answer in answers] == ["_INBOX.first", "_INBOX.again"]
 
 
 def test_an_installation_takes_only_so_many_workers() -> None:

@@ -50,12 +50,30 @@ def test_a_whole_answer_needs_no_frames() -> None:
     assert (call.answer.body, call.answer.frame) == (b"all", "")
 
 
-def test_a_whole_answer_after_frames_is_the_answer() -> None:
-    """A reply without ``Crank-Frame`` is the whole answer, whenever it comes."""
+def test_a_whole_answer_after_frames_breaks_the_contract() -> None:
+    """A stream ends with an ``end`` frame; what comes instead of one is nobody's answer."""
     house, call = streaming()
     house.answers(call, CHUNK)
     house.answers(call, Result(b"all"))
-    assert (call.answer.body, call.answer.frame) == (b"all", "")
+    ended_by_one_error(call, ErrorKind.WORKER_PROTOCOL)
+
+
+def test_every_reply_of_a_request_names_one_span() -> None:
+    """The span is the controller's, one for the request, in the caller's trace."""
+    house, call = streaming()
+    for frame in (CHUNK, Frame("chunk", 1), Frame("end", 2)):
+        house.answers(call, frame)
+    assert len({reply.meta.traceparent for reply in call.replies}) == 1
+
+
+@pytest.mark.parametrize("answer", [Result(b"xxxx"), Frame("chunk", 0, b"xxxx"), Result(b"x", "A: bc\r\n")])
+def test_what_one_message_does_not_carry_ends_the_request_once(answer: Answer) -> None:
+    """An answer or frame that NATS would not take is the worker's fault, and the caller hears of it once."""
+    house, call = streaming()
+    house.world.max_answer_bytes = 3
+    house.answers(call, answer)
+    assert call.kind is ErrorKind.WORKER_PROTOCOL
+    assert len(call.replies) == 1
 
 
 @pytest.mark.parametrize("frame", [Frame("chunk", 1, b"b"), Frame("progress", 7), Frame("end", 2)])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bus import Bus, Subscription
 from bus.connection import BusError
 from controller.core.commands import Command
-from controller.core.events import Event
+from controller.core.events import Closing, Event
 from controller.core.registry import Registry
 from controller.core.router import Router
 from controller.core.world import Limits, World
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("crank.controller")
 
 _REPLAY_TIMEOUT_S = 60.0
+# The router's own lines in a reply, each of a known length.
+_REPLY_HEADERS_BYTES = 2048
 # How often a draining controller looks whether its last request is done.
 _DRAIN_POLL_S = 0.02
 
@@ -121,6 +123,7 @@ class Controller:
             check=schemas.check,
             chance=random.Random(),
             limits=Limits(queue_limit=settings.queue_limit, max_attempts=settings.max_attempts),
+            max_answer_bytes=bus.max_body_bytes - _REPLY_HEADERS_BYTES,
             now=loop.now(),
         )
         self._router = router = Router(world)
@@ -213,3 +216,6 @@ class Controller:
             await asyncio.sleep(_DRAIN_POLL_S)
         if router.live:
             log.warning("%d requests are not done after %g s; they are given up", router.live, patience_s)
+            assert self._loop is not None
+            assert self._loop.driver is not None
+            self._loop.driver.feed(Closing())

@@ -21,6 +21,9 @@ from subjects.versions import parse_version
 MAX_MANIFEST_BYTES = 512 * 1024
 MAX_CAPABILITIES = 256
 
+# A day, as with the longest time-out; and more bytes than any message has.
+_ENFORCED = {"timeout_s": 86_400, "max_output_bytes": 2**40}
+
 Token = Annotated[str, Meta(pattern=rf"^{TOKEN_PATTERN}\Z")]
 CapabilityText = Annotated[str, Meta(pattern=rf"^{TOKEN_PATTERN}:{TOKEN_PATTERN}\Z")]
 Short = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -133,7 +136,21 @@ def _capability(item: Any, defaults: dict[str, Any], path: str) -> tuple[Capabil
     if isinstance(version, str) and parse_version(version) is None:
         offences.append(Offence(f"{path}.version", f"{describe(version)} is not a semantic version, such as 1.0.0"))
         capability = None
-    return capability, offences
+    wrong = _enforced(raw.get("constraints"), path)
+    return (None if wrong else capability), offences + wrong
+
+
+def _enforced(constraints: Any, path: str) -> list[Offence]:
+    """The two constraints that the router enforces have to be limits; all others are matched as they are."""
+    if not isinstance(constraints, dict):
+        return []
+    offences = []
+    for key, most in _ENFORCED.items():
+        value = constraints.get(key)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (number and 0 < value <= most):
+            offences.append(Offence(f"{path}.constraints.{key}", f"must be a number above 0 and at most {most}"))
+    return offences
 
 
 def _friendly(offence: Offence, raw: dict[str, Any]) -> Offence:

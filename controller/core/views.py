@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
 from controller.core.fleet import Offer, Worker
 from controller.core.registry import Registry
+from subjects.messages import encode
+from subjects.tokens import CapabilityId
 
 # A page with a few hundred bytes a row stays below NATS's usual payload limit.
 MAX_PAGE = 1000
 DEFAULT_PAGE = 500
+# What a page measures when nobody says what one message carries.
+MAX_BYTES = 512 * 1024
+_ENVELOPE_BYTES = 512
+
+K = TypeVar("K", bound=str)
 
 
 class Query(msgspec.Struct, frozen=True):
@@ -24,18 +32,41 @@ class Query(msgspec.Struct, frozen=True):
     state: str | None = None
 
 
-def workers(registry: Registry, query: Query, now: float) -> dict[str, Any]:
+def workers(registry: Registry, query: Query, now: float, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """``{"workers": […], "next": …}``, in order of id; ``next`` is what to ask for after, or null."""
-    fits = [
-        worker
+    fits = sorted(
+        worker_id
         for worker_id, worker in registry.workers.items()
         if worker_id > query.after and query.state in (None, worker.state.value)
-    ]
-    fits.sort(key=lambda worker: worker.id)
-    limit = _limit(query)
-    page = fits[:limit]
-    more = page[-1].id if len(fits) > limit else None
-    return {"workers": [_worker(worker, now) for worker in page], "next": more}
+    )
+    rows, more = _page(fits, lambda worker_id: _worker(registry.workers[worker_id], now), query, max_bytes)
+    return {"workers": rows, "next": more}
+
+
+def _page(
+    keys: Sequence[K], row_of: Callable[[K], dict[str, Any]], query: Query, max_bytes: int
+) -> tuple[list[dict[str, Any]], K | None]:
+    """Rows until there are enough, or one more would not fit into a message; a row that never fits is cut."""
+    limit = max(1, min(query.limit, MAX_PAGE))
+    rows: list[dict[str, Any]] = []
+    room = max_bytes - _ENVELOPE_BYTES
+    for key in keys:
+        row = row_of(key)
+        size = len(encode(row)) + 1
+        if size > max_bytes - _ENVELOPE_BYTES:
+            row = _cut(row)
+            size = len(encode(row)) + 1
+        if len(rows) == limit or size > room:
+            return rows, keys[len(rows) - 1] if rows else None
+        rows.append(row)
+        room -= size
+    return rows, None
+
+
+def _cut(row: dict[str, Any]) -> dict[str, Any]:
+    """What identifies a row, without what can be long."""
+    left_out = sorted(key for key, value in row.items() if isinstance(value, dict | list))
+    return {**{key: value for key, value in row.items() if key not in left_out}, "left_out": left_out}
 
 
 def _worker(worker: Worker, now: float) -> dict[str, Any]:
@@ -51,7 +82,7 @@ def _worker(worker: Worker, now: float) -> dict[str, Any]:
     }
 
 
-def capabilities(registry: Registry, query: Query) -> dict[str, Any]:
+def capabilities(registry: Registry, query: Query, max_bytes: int = MAX_BYTES) -> dict[str, Any]:
     """``{"capabilities": […], "next": …}``, in order of ``verb:name``; metadata is the newest version's."""
     fits = sorted(
         capability
@@ -60,14 +91,12 @@ def capabilities(registry: Registry, query: Query) -> dict[str, Any]:
         and query.verb in (None, capability.partition(":")[0])
         and query.name in (None, capability.partition(":")[2])
     )
-    limit = _limit(query)
-    page = fits[:limit]
-    more = page[-1] if len(fits) > limit else None
-    return {"capabilities": [_capability(registry, capability) for capability in page], "next": more}
+    rows, more = _page(fits, lambda capability: _capability(registry, capability), query, max_bytes)
+    return {"capabilities": rows, "next": more}
 
 
-def _capability(registry: Registry, capability: str) -> dict[str, Any]:
-    group = registry.groups[capability]  # type: ignore[index]  # a key of this very mapping
+def _capability(registry: Registry, capability: CapabilityId) -> dict[str, Any]:
+    group = registry.groups[capability]
     verb, _, name = capability.partition(":")
     row: dict[str, Any] = {
         "verb": verb,
@@ -86,7 +115,3 @@ def _capability(registry: Registry, capability: str) -> dict[str, Any]:
             if schema is not None:
                 row[field] = msgspec.json.decode(schema)
     return row
-
-
-def _limit(query: Query) -> int:
-    return max(1, min(query.limit, MAX_PAGE))

@@ -53,11 +53,11 @@ class Admin:
         query, offences = convert_fields(raw, views.Query)
         if query is None:
             return refuse("question", offences)
-        registry = self._router.world.registry
+        registry, room = self._router.world.registry, self._router.world.max_answer_bytes
         if operation == "workers":
-            return views.workers(registry, query, time.monotonic())
+            return views.workers(registry, query, time.monotonic(), room)
         if operation == "capabilities":
-            return views.capabilities(registry, query)
+            return views.capabilities(registry, query, room)
         return self._health()
 
     def _health(self) -> dict[str, Any]:

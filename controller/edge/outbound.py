@@ -32,7 +32,7 @@ from controller.edge.record_sink import RecordSink
 from controller.edge.registry_log import RegistryLog
 from subjects.answers import NotRun
 from subjects.dispatches import build_dispatch
-from subjects.errors import ErrorKind, Refusal
+from subjects.errors import Refusal
 from subjects.messages import encode
 from subjects.names import Subjects
 from subjects.replies import JSON_BLOCK, ReplyMeta, build_refusal, build_reply
@@ -108,13 +108,7 @@ class Outbound:
         if not command.reply:
             return
         block = build_reply(command.meta, command.content_type, command.passed, command.frame, command.seq)
-        if not self._bus.publish(command.reply, command.body, block) and self._bus.connected:
-            detail = (
-                f"The answer of worker {command.meta.worker} is {len(command.body)} bytes, more than NATS carries; "
-                "the work was done. Ask for less, or raise the server's max_payload."
-            )
-            refusal = Refusal(ErrorKind.WORKER_PROTOCOL, detail, maybe_executed=True)
-            self._send_refusal(command.reply, refusal, command.meta, "end" if command.frame else "", command.seq)
+        self._bus.publish(command.reply, command.body, block)
 
     def _refuse(self, command: Refuse) -> None:
         self._send_refusal(command.reply, command.refusal, command.meta, command.frame, command.seq)

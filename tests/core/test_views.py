@@ -125,3 +125,21 @@ def test_filters_leave_out_what_does_not_fit() -> None:
     assert names(verb="greet") == ["greet:bye", "greet:hello"]
     assert names(name="hello") == ["greet:hello", "say:hello"]
     assert names(verb="greet", name="hello") == ["greet:hello"]
+
+
+def test_a_page_ends_before_it_outgrows_a_message_and_a_row_that_never_fits_is_cut() -> None:
+    """Every row comes once, over as many pages as it takes, and no page is larger than it may be."""
+    house = House()
+    for number in range(6):
+        house.register(f"w-{number}", spec(f"t:c{number}", input_schema={"enum": ["x" * 1000 * number]}))
+    registry, room = house.world.registry, 5000
+    rows: list[dict[str, object]] = []
+    after: str | None = ""
+    while after is not None:
+        page = views.capabilities(registry, Query(after=after), room)
+        assert len(msgspec.json.encode(page)) <= room
+        assert page["capabilities"]
+        rows += page["capabilities"]
+        after = page["next"]
+    assert [row["name"] for row in rows] == [f"c{number}" for number in range(6)]
+    assert [row.get("left_out") for row in rows] == [None] * 5 + [["input_schema", "versions"]]

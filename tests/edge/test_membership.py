@@ -288,6 +288,20 @@ async def test_a_draining_controller_finishes_what_it_accepted_and_takes_nothing
     assert (await caller.ask("test:echo", timeout_s=1))[2]["crank-controller"] == "c-2"
 
 
+async def test_a_controller_whose_patience_with_draining_ends_tells_every_caller_and_worker(
+    start_controller: StartController, start_worker: StartWorker, caller: Caller
+) -> None:
+    """Nobody is left in silence: the caller gets a 503 that says whether the work may have run."""
+    leaving = await start_controller(drain_timeout_s=0.1)
+    worker = await start_worker("w-1", behave=lambda *_: None)
+    asked = [asyncio.create_task(caller.ask("test:echo", Crank_Timeout_Ms="60000")) for _ in range(2)]
+    await until(lambda: len(worker.dispatches) == 1)
+    await leaving.stop()
+    answers = await asyncio.wait_for(asyncio.gather(*asked), 2)
+    assert {(code, problem["maybe_executed"]) for code, problem, _ in answers} == {(503, True), (503, False)}
+    await until(lambda: [control["op"] for control in worker.controls] == ["cancel"])
+
+
 async def test_health_is_told_over_http(controller: Controller) -> None:
     """``/healthz`` and ``/readyz`` answer on loopback, and readiness ends when draining begins."""
     async with aiohttp.ClientSession() as session:

@@ -10,7 +10,7 @@ import pytest
 from controller.app import Controller
 from subjects.headers import Block, build_block
 from tests.edge.conftest import StartController, StartWorker
-from tests.edge.peers import Caller, until
+from tests.edge.peers import Answer, Caller, until
 
 SCHEMA = {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -321,10 +321,47 @@ async def test_a_dry_run_decides_and_runs_nothing(
 async def test_an_answer_too_large_to_carry_is_an_error_and_not_a_dead_connection(
     controller: Controller, start_worker: StartWorker, caller: Caller
 ) -> None:
-    """A worker's answer that fits NATS without our headers, and not with them, becomes a 502."""
+    """What fits NATS without our headers, and not with them, becomes one 502, whole or in a frame."""
     size = caller.bus.max_body_bytes + 900
-    await start_worker(behave=lambda *_: [(None, b"x" * size)])
+    chunks = [build_block([("Crank-Frame", "chunk"), ("Crank-Seq", str(seq))]) for seq in (0, 1, 2)]
+    answers: list[Answer] = [(None, b"x" * size)]
+    await start_worker(behave=lambda *_: answers, streaming=True)
     code, problem, _ = await caller.ask("test:echo")
     assert code == 502
     assert str(size) in problem["detail"]
-    assert (await caller.tell("crank.admin.health"))[0] == 0
+    answers[:] = [(chunks[0], b"a"), (chunks[1], b"x" * size), (chunks[2], b"b")]
+    frames = [headers async for headers, _ in caller.frames("test:echo")]
+    assert [frame["crank-frame"] for frame in frames] == ["chunk", "end"]
+    assert frames[-1]["nats-service-error-code"] == "502"
+    _, health = await caller.tell("crank.admin.health")
+    assert health["health"][0]["requests"]["by_outcome"] == {"worker_protocol": 2}
+
+
+async def test_a_flood_of_made_up_names_does_not_keep_a_good_request_waiting(
+    controller: Controller, start_worker: StartWorker, caller: Caller
+) -> None:
+    """Four hundred unknown capabilities, among five hundred known ones: the next request is served at once."""
+    known = [{"verb": f"verb{number}", "name": f"name{number}", "version": "1.0.0"} for number in range(250)]
+    for half in ("a", "b"):
+        named = [{**capability, "verb": capability["verb"] + half} for capability in known]
+        await start_worker(f"w-{half}", capabilities=named)
+    await start_worker("w-1")
+    for number in range(400):
+        caller.bus.publish(f"crank.request.vreb{number}.nmae{number}", b"{}", reply="_INBOX.nobody")
+    assert (await caller.ask("test:echo", timeout_s=2.0))[0] == 0
+
+
+async def test_every_page_of_a_listing_fits_into_a_message(
+    controller: Controller, start_worker: StartWorker, caller: Caller
+) -> None:
+    """Six capabilities with schemas of 400 KB each come in several pages, and all of them come."""
+    for number in range(6):
+        await start_worker(f"w-{number}", name=f"c{number}", input_schema={"enum": ["x" * 400_000]})
+    names, after, pages = [], "", 0
+    while after is not None:
+        code, page = await caller.tell("crank.admin.capabilities", {"after": after})
+        assert code == 0
+        names += [row["name"] for row in page["capabilities"]]
+        after, pages = page["next"], pages + 1
+    assert names == [f"c{number}" for number in range(6)]
+    assert pages > 1

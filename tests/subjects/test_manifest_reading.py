@@ -298,3 +298,17 @@ def test_equal_schemas_are_one_object() -> None:
     assert one == '{"required":["a"],"type":"object"}'
     assert schema_text(True) == "true"
     assert schema_text(None) is None
+
+
+@pytest.mark.parametrize("key", ["timeout_s", "max_output_bytes"])
+@pytest.mark.parametrize("value", [0, -1, True, "10", [1], 10**400, 1e300])
+def test_a_constraint_that_the_router_enforces_has_to_be_a_limit(key: str, value: object) -> None:
+    """Anything else is an offence with its path, also where it stands beside the capabilities."""
+    capability = {"verb": "v", "name": "n", "version": "1.0.0"}
+    for body in (
+        {"worker_id": "w", "capabilities": [{**capability, "constraints": {key: value}}]},
+        {"worker_id": "w", "constraints": {key: value}, "capabilities": [capability]},
+    ):
+        refusal = parse_manifest(json.dumps(body).encode(), "w")
+        assert isinstance(refusal, Refusal)
+        assert [offence.path for offence in refusal.offences] == [f"capabilities[0].constraints.{key}"]

@@ -55,6 +55,8 @@ class Worker:
     seen_at: float
     heard: bool = False
     """Whether it was heard itself, and not only read from the stream."""
+    leaving: bool = False
+    """It asked to deregister, and the stream has not stored that yet."""
     offers: list[Offer] = field(default_factory=list)
     in_flight: int = 0
     """Dispatches of this controller that have not come back."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from controller.core.commands import (
     Command,
-    Publish,
     ReadSubject,
     ReplyJson,
     ReplyRefusal,
@@ -29,7 +28,8 @@ from controller.core.events import (
     SubjectRead,
     WriteAnswered,
 )
-from controller.core.fleet import Offer, State, Worker
+from controller.core.fleet import State, Worker
+from controller.core.presence import Presence
 from controller.core.world import World
 from subjects.errors import ErrorKind, Refusal
 from subjects.messages import Control, Departure, Registered, encode
@@ -55,29 +55,18 @@ class _Joining:
 
 
 class Membership:
-    """The comings and goings of workers, as decisions. ``lost`` and ``freed`` are the router's ears."""
+    """The comings and goings of workers, as decisions."""
 
-    def __init__(
-        self,
-        world: World,
-        emit: Callable[[Command], None],
-        lost: Callable[[Worker, str], None],
-        freed: Callable[[list[Offer]], None],
-        watch: Callable[[Worker], None],
-    ) -> None:
+    def __init__(self, world: World, presence: Presence, emit: Callable[[Command], None]) -> None:
         self._world = world
         self._registry = world.registry
+        self._presence = presence
         self._emit = emit
-        self._lost = lost
-        self._freed = freed
-        self._watch = watch
         self._joining: dict[WorkerId, _Joining] = {}
         self._leaving: dict[WorkerId, DeregisterAsked] = {}
         self._reading: set[WorkerId] = set()
         """Workers that nobody here knows, while their subject is read."""
         self._known_when_read: dict[WorkerId, int] = {}
-        self._departed: dict[WorkerId, Worker] = {}
-        """Workers that left and still have work."""
 
     # Coming ---------------------------------------------------------------------
 
@@ -140,12 +129,14 @@ class Membership:
         known = before is not None and before.state is not State.GONE
         restarted = before is not None and before.is_another(entry.manifest.instance)
         worker = registry.accept(entry.manifest, entry.digest, entry.seq, self._world.now, heard=heard)
-        self._watch(worker)
+        self._presence.watch(worker)
         if restarted and worker.in_flight:
-            self._lost(worker, "it restarted")  # now that the pools hold what it offers, and not what it offered
+            self._presence.lost(
+                worker, "it restarted"
+            )  # now that the pools hold what it offers, and not what it offered
         if not known:
-            self._tell("joined", worker)
-        self._freed([offer for offer in worker.offers if offer.free])
+            self._presence.tell("joined", worker)
+        self._presence.freed([offer for offer in worker.offers if offer.free])
 
     def _turn_away(self, event: RegisterAsked, kind: ErrorKind, detail: str) -> None:
         """Refuse the registration that is under way."""
@@ -173,15 +164,21 @@ class Membership:
             self._emit(ReplyRefusal(event.reply, Refusal(ErrorKind.WORKER_ID_TAKEN, detail)))
             return
         if worker.state is not State.GONE:
-            self._set_state(worker, State.DRAINING)
+            self._presence.set_state(worker, State.DRAINING)
         written = event.worker_id in self._leaving
         self._leaving[event.worker_id] = event
+        worker.leaving = True
         if written:
             return  # asked again: its write is under way
         departure = Departure(
             event.worker_id, tuple(dict.fromkeys(o.capability for o in worker.offers)), event.message.reason
         )
         self._emit(StoreDeparture(event.worker_id, departure, self._registry.seqs.get(event.worker_id, 0)))
+
+    def _stays(self, worker_id: WorkerId) -> None:
+        worker = self._registry.workers.get(worker_id)
+        if worker is not None:
+            worker.leaving = False
 
     def _depart(self, worker_id: WorkerId, seq: int, departure: Departure | None) -> None:
         registry = self._registry
@@ -190,12 +187,7 @@ class Membership:
             registry.group_of(CapabilityId(capability))
         worker = registry.workers.get(worker_id)
         if worker is not None:
-            was_gone = worker.state is State.GONE
-            registry.remove(worker)
-            if worker.in_flight:
-                self._departed[worker_id] = worker  # watched until its last dispatch is back
-            if not was_gone:
-                self._tell("left", worker)
+            self._presence.depart(worker)
 
     # The stream -----------------------------------------------------------------
 
@@ -212,6 +204,7 @@ class Membership:
                 self._turn_away(joining.asked, ErrorKind.STORE_UNAVAILABLE, _not_stored(event.reason))
         elif leaving is not None:
             del self._leaving[worker_id]
+            self._stays(worker_id)
             if event.seq is None:
                 refusal = Refusal(ErrorKind.STORE_UNAVAILABLE, _not_stored(event.reason))
                 self._emit(ReplyRefusal(leaving.reply, refusal))
@@ -261,6 +254,7 @@ class Membership:
             else:
                 self._join(worker_id)
         elif leaving is not None:
+            self._stays(worker_id)
             self.deregister(leaving)
         elif asked and not event.failed and not isinstance(event.entry, StoredManifest):
             self._emit(SendControl(worker_id, _REREGISTER))
@@ -272,7 +266,7 @@ class Membership:
         beat = event.heartbeat
         worker = self._registry.workers.get(event.worker_id)
         if worker is None:
-            departed = self._departed.get(event.worker_id)
+            departed = self._presence.departed(event.worker_id)
             if departed is not None and not departed.is_another(beat.instance):
                 departed.seen_at = self._world.now
             known = event.worker_id in self._reading or event.worker_id in self._joining or beat.draining
@@ -285,77 +279,11 @@ class Membership:
         worker.in_flight_reported = beat.in_flight
         changed = worker.capacity != beat.capacity
         worker.capacity = beat.capacity
-        self.heard(worker, draining=beat.draining)
+        self._presence.heard(worker, draining=beat.draining)
         if changed:
-            self._freed(self._registry.refresh(worker))
+            self._presence.freed(self._registry.refresh(worker))
         if worker.seq == 0 and event.worker_id not in self._joining:
             self._emit(SendControl(event.worker_id, _REREGISTER))
-
-    def heard(self, worker: Worker, *, draining: bool | None = None) -> None:
-        """Any answer, frame or heartbeat says that a worker is there; a heartbeat also whether it drains."""
-        shut = [] if draining is None else [offer for offer in worker.offers if not offer.reachable]
-        if worker.state is State.ALIVE and not draining and not shut:
-            worker.seen_at = self._world.now
-            return
-        for offer in shut:  # its subject may be listened to again
-            offer.reachable = True
-        if self._registry.workers.get(worker.id) is not worker:
-            worker.seen_at = self._world.now  # it left: what it still had comes back
-            return
-        before = self._registry.touch(worker, self._world.now)
-        if draining:
-            worker.state = State.DRAINING  # before anyone who waits is given to it
-        elif draining is False and before is State.DRAINING and worker.id not in self._leaving:
-            worker.state = State.ALIVE
-        if before is State.GONE:
-            self._watch(worker)
-            self._tell("joined", worker)
-        self._freed(self._registry.refresh(worker))
-
-    def check(self, worker: Worker) -> None:
-        """A worker's silence may have become too long."""
-        now = self._world.now
-        if self._registry.workers.get(worker.id) is not worker:
-            self._check_departed(worker)
-            return
-        if worker.state is State.GONE and now >= self._registry.next_check(worker):
-            self._registry.remove(worker)
-            # Its entry in the stream may be read again when it comes back.
-            self._registry.seqs.pop(worker.id, None)
-            return
-        new = self._registry.overdue(worker, now)
-        if new is not None:
-            self._registry.refresh(worker)
-            self._tell("left" if new is State.GONE else "suspect", worker)
-            if new is State.GONE:
-                self._lost(worker, "its heartbeats stopped")
-        self._watch(worker)
-
-    def _check_departed(self, worker: Worker) -> None:
-        if self._departed.get(worker.id) is not worker:
-            return
-        if worker.in_flight and not self._registry.is_silent(worker, self._world.now):
-            self._watch(worker)
-            return
-        del self._departed[worker.id]
-        self._lost(worker, "it left, and then its heartbeats stopped")
-
-    def unreachable(self, offer: Offer) -> None:
-        """nats-server says that nobody listens on its subject: no work until its worker's next heartbeat."""
-        offer.reachable = False
-        self._registry.refresh(offer.worker)
-
-    def draining(self, worker: Worker) -> None:
-        """It said that it drains."""
-        self._set_state(worker, State.DRAINING)
-
-    def _set_state(self, worker: Worker, state: State) -> None:
-        worker.state = state
-        self._freed(self._registry.refresh(worker))
-
-    def _tell(self, name: str, worker: Worker) -> None:
-        body = {"worker_id": str(worker.id), "state": worker.state.value, "controller": self._world.controller_id}
-        self._emit(Publish("worker", name, body))
 
 
 def _not_stored(reason: str) -> str:

@@ -54,6 +54,7 @@ from controller.core.fleet import Offer, Worker
 from controller.core.flights import Flights
 from controller.core.life import live
 from controller.core.membership import Membership
+from controller.core.presence import Presence
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
 from controller.core.world import Flight, Life, Outcome, World
@@ -85,7 +86,8 @@ class Router:
         self._flights = Flights(world, self._timers, self._wake)
         self._cancels: dict[str, None] = {}
         """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
-        self.membership = Membership(world, self._out_append, self._lose, self._wake, self._watch)
+        self.presence = Presence(world, self._timers, self._out_append, self._lose, self._wake)
+        self.membership = Membership(world, self.presence, self._out_append)
         self._on = {
             RequestArrived: self._arrived,
             Answered: self._answered,
@@ -287,9 +289,9 @@ class Router:
         offer, life, now = flight.offer, flight.life, self.world.now
         kind = type(answer)
         if kind is NoResponders:
-            self.membership.unreachable(offer)
+            self.presence.unreachable(offer)
         else:
-            self.membership.heard(offer.worker)
+            self.presence.heard(offer.worker)
         if kind is Frame and answer.kind != "end":  # type: ignore[union-attr]
             if life is not None:
                 self._resume(life, answer)
@@ -309,7 +311,7 @@ class Router:
 
     def _not_run(self, offer: Offer, answer: NotRun) -> None:
         if answer.reason == "draining":
-            self.membership.draining(offer.worker)
+            self.presence.draining(offer.worker)
         elif answer.reason == "busy":
             self._flights.pause(offer)
 
@@ -328,9 +330,6 @@ class Router:
                 self._resume(life, WOKEN)
 
     # Time -----------------------------------------------------------------------
-
-    def _watch(self, worker: Worker) -> None:
-        self._timers.set(worker, self.world.registry.next_check(worker))
 
     def _stalled(self, event: Stalled) -> None:
         """What is read now lay waiting for as long, and nobody's heartbeat could be heard meanwhile."""
@@ -352,7 +351,7 @@ class Router:
                     if due.dispatch_id in self._flights:
                         self._flights.land(due, "NeverAnswered")
                 case Worker():
-                    self.membership.check(due)
+                    self.presence.check(due)
                 case Offer():
                     self._flights.unpause(due)
                 case CancelAsked():

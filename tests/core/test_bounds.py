@@ -151,7 +151,7 @@ def test_a_worker_that_left_is_not_watched_once_its_work_is_back() -> None:
     house.answers(call)
     house.advance(30)
     assert call.answer
-    assert not house.router.membership._departed
+    assert not house.router.presence._departed
     assert len(house.router._timers) == 0
 
 

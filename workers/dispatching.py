@@ -17,7 +17,7 @@ from subjects.errors import Refusal
 from subjects.headers import parse_block
 from subjects.names import Subjects
 from subjects.tokens import WorkerId
-from subjects.versions import newest
+from subjects.versions import by_precedence
 from workers.declarations import Offer
 from workers.outbox import Outbox
 from workers.runs import Run
@@ -63,7 +63,7 @@ class Dispatching:
             versions.setdefault(subject, []).append(offer.capability.version)
         self.capacity = sum(place.limit for place in self._places.values())
         for subject, offered in versions.items():  # a dispatch that names no version means the newest
-            self._places[subject, ""] = self._places[subject, newest(offered) or offered[0]]
+            self._places[subject, ""] = self._places[subject, by_precedence(offered)[0]]
 
     @property
     def in_flight(self) -> int:

@@ -25,6 +25,9 @@ from workers.runs import Run
 _BUSY, _DRAINING, _TOO_LATE = NotRun("busy"), NotRun("draining"), NotRun("deadline")
 _CANCELLED = Fault(499, "The request was cancelled")
 _STOPPED = Fault(503, "The worker was stopped before the work was done", retryable=True)
+# The controller says when the time is over, by its own clock, and cancels; a fault of ours that came first would make
+# the worker's failure of it. After this much longer no cancel will come, and the place is wanted.
+GRACE_S = 0.1
 # Interrupted handlers get this long to clean up before the loop goes away under them.
 _CLEANUP_S = 1.0
 
@@ -104,7 +107,7 @@ class Dispatching:
         place.used += 1
         self._runs[headers.dispatch_id] = (run, place)
         self._idle.clear()
-        run.timer = self._loop.call_later(timeout_s, self._out_of_time, run, timeout_s)
+        run.timer = self._loop.call_later(timeout_s + GRACE_S, self._out_of_time, run, timeout_s)
         if place.threads is not None:
             place.threads.submit(self._in_thread, run, body)
         else:

@@ -1,7 +1,7 @@
 """Owns one dispatch from its start to its one terminal answer, and to the return of its handler.
 
     running ── answer ──────────────────────────► answered ── handler returns ──► over
-       └────── cancel, deadline, shutdown: the fault goes out at once, ─┘
+       └────── cancel, time out, shutdown: the fault goes out at once, ─┘
                then the handler is interrupted; its place is free when it returns
 
 ``workers.dispatching`` starts runs and stops them. Nothing of an unforeseen error reaches the caller.

@@ -14,6 +14,7 @@ from crank import Context, PermanentError, RetryableError, Worker
 from crank.natsd import NatsServer
 from subjects.answers import Fault, Frame, NotRun, Result
 from subjects.tokens import CapabilityId, WorkerId
+from workers import dispatching
 
 
 class Gate:
@@ -77,7 +78,7 @@ async def test_without_time_left_nothing_runs(peer: Peer, serve: Serve) -> None:
 
 @pytest.mark.parametrize("capability", ["a:async", "a:plain"])
 async def test_a_handler_that_runs_out_of_time_is_stopped(peer: Peer, serve: Serve, capability: str) -> None:
-    """The caller hears 504 in time; an async handler is cancelled, a plain one is told, and answers no more."""
+    """Also when no controller cancels it: an async handler is cancelled, a plain one is told, and answers no more."""
     worker, gate = _gated()
     await serve(worker)
     exchange = await peer.send(capability, timeout_ms=40)
@@ -89,6 +90,37 @@ async def test_a_handler_that_runs_out_of_time_is_stopped(peer: Peer, serve: Ser
     gate.open_thread.set()
     assert isinstance(await peer.ask(capability), Result)
     assert exchange.messages.empty()
+
+
+async def test_a_controller_has_the_first_word_on_the_deadline(
+    peer: Peer, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cancels at the deadline, with its own clock; a worker that spoke first would make a failure of it.
+
+    The handler is told the deadline itself.
+    """
+    monkeypatch.setattr(dispatching, "GRACE_S", 60.0)
+    worker = Worker("t")
+    left_s: list[float] = []
+
+    @worker.capability("a:b")
+    async def hang(ctx: Context) -> None:
+        left_s.append(ctx.time_left_s())
+        try:
+            await asyncio.sleep(60)
+        finally:
+            left_s.append(ctx.time_left_s())
+
+    await serve(worker)
+    exchange = await peer.send("a:b", timeout_ms=40, dispatch_id="d")
+    await until(lambda: left_s)
+    await asyncio.sleep(left_s[0] + 0.02)
+    assert exchange.messages.empty()
+    peer.control("cancel", "d")
+    assert await exchange.next() == Fault(499, "The request was cancelled")
+    await until(lambda: len(left_s) == 2)
+    assert 0 < left_s[0] <= 0.04
+    assert left_s[1] == 0
 
 
 async def test_a_declared_timeout_is_kept_where_it_is_shorter(peer: Peer, serve: Serve) -> None:

@@ -50,8 +50,8 @@ def bad_input(request: Request, mismatch: Mismatch) -> Refusal:
 
 def unprotected(reason: str) -> Refusal:
     """503: a keyed request is never run without the protection it asks for."""
-    detail = f"The key cannot be protected: {reason}. Nothing ran; send the request without Idempotency-Key, or later."
-    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS)
+    hint = "If running it twice does no harm, send it without Idempotency-Key."
+    return Refusal(ErrorKind.STORE_UNAVAILABLE, f"The key cannot be protected: {reason}. Nothing ran. {hint}")
 
 
 def nobody(life: Life, group: Group, pool: Pool, world: World) -> Refusal | None:

@@ -66,19 +66,59 @@ class Message(NamedTuple):
 
 
 class _Client(Client):
-    """nats-py with the hand-over of one message replaced for the subscriptions that ask for it."""
+    """nats-py with the hand-over of one message replaced for the subscriptions that ask for it.
+
+    Every name of nats-py that starts with an underscore, and is used by this project, is used in here.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.direct: dict[int, Handler] = {}
+        self._direct: dict[int, Handler] = {}
+
+    async def hand_over(self, subject: str, queue: str, handler: Handler) -> Subscription:
+        """Subscribe; messages go to ``handler`` straight from the parser."""
+        subscription = await self.subscribe(subject, queue=queue)
+        self._direct[subscription._id] = handler
+        await self._commands_left()
+        return subscription
+
+    async def end(self, subscription: Subscription) -> None:
+        """Unsubscribe, and go on handing over what was on its way."""
+        with contextlib.suppress(nats.errors.Error):  # a closed connection delivers nothing anyway
+            await subscription.unsubscribe()
+        await self._commands_left()
+
+    async def _commands_left(self) -> None:
+        # nats-py's own commands leave through its flusher task: what is published next must not overtake them.
+        await self._flush_pending(force_flush=True)
+
+    def send(self, commands: bytes) -> None:
+        """Write at once, past nats-py's own queue; nothing without a connection."""
+        if self._transport is not None and self.is_connected:
+            self._transport.write(commands)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the system has not taken yet: it grows when the server does not read."""
+        writer = getattr(self._transport, "_io_writer", None)  # only a TCP or TLS transport has one
+        return int(writer.transport.get_write_buffer_size()) if writer is not None else 0
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        handler = self.direct.get(sid)
+        handler = self._direct.get(sid)
         if handler is None:
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         try:
-            handler(subject.decode(), reply.decode(), headers, data)
+            name, answer_to = subject.decode(), reply.decode()
+        except UnicodeDecodeError:
+            # NATS carries any bytes. The handler can refuse such a subject; such a reply subject nobody can answer.
+            name = subject.decode(errors="replace")
+            try:
+                answer_to = reply.decode()
+            except UnicodeDecodeError:
+                return
+        try:
+            handler(name, answer_to, headers, data)
         except Exception:  # an error here would end nats-py's read loop, and every other request with it
             log.exception("a message handler failed; the message on %r was dropped", subject[:128])
 
@@ -97,6 +137,7 @@ class Bus:
         self._client = client
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._room = _MAX_UNSENT_BYTES
         self._flush_due = False
         self._loop = asyncio.get_running_loop()
         self._inbox = inbox
@@ -194,7 +235,9 @@ class Bus:
             line = f"HPUB {subject} {reply} {head} {size}\r\n" if reply else f"HPUB {subject} {head} {size}\r\n"
             command = b"".join((line.encode(), headers, body, b"\r\n"))
         client = self._client
-        if not client.is_connected or size > client.max_payload or self._out_bytes > _MAX_UNSENT_BYTES:
+        if not client.is_connected or size > client.max_payload:
+            return False
+        if self._out_bytes > self._room and not self._has_room():
             return False
         self._out.append(command)
         self._out_bytes += len(command)
@@ -210,29 +253,26 @@ class Bus:
             return
         self._out = []
         self._out_bytes = 0
-        transport = self._client._transport
-        if transport is not None and self._client.is_connected:
-            transport.write(out[0] if len(out) == 1 else b"".join(out))
+        self._client.send(out[0] if len(out) == 1 else b"".join(out))
+        self._has_room()
+
+    def _has_room(self) -> bool:
+        # Asked once a turn, and by every publish only while there is none.
+        self._room = _MAX_UNSENT_BYTES - self._client.unsent_bytes
+        return self._out_bytes <= self._room
 
     def _forget_unsent(self) -> None:
         self._out = []
         self._out_bytes = 0
+        self._room = _MAX_UNSENT_BYTES
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
         """Hand every message on ``subject`` to ``handler``; survives reconnects."""
-        subscription = await self._client.subscribe(subject, queue=queue)
-        self._client.direct[subscription._id] = handler
-        # nats-py's own commands leave through its flusher task: what is published next must not overtake this one.
-        await self._client._flush_pending(force_flush=True)
-        return subscription
+        return await self._client.hand_over(subject, queue, handler)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop delivery at the server. What it had already sent is still handled until the next ``flush`` returns."""
-        handler = self._client.direct[subscription._id]
-        with contextlib.suppress(nats.errors.Error):  # a closed connection delivers nothing anyway
-            await subscription.unsubscribe()
-        # nats-py forgets the subscription at once; messages on their way must still find their handler.
-        self._client.direct[subscription._id] = handler
+        await self._client.end(subscription)
 
     async def flush(self, timeout_s: float = 2.0) -> None:
         """Return when the server has seen all that was published, and all that it had sent was handled.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +46,42 @@ async def test_a_handler_that_fails_does_not_end_the_connection(nats_server: Nat
     bus.publish("s", b"good")
     await bus.flush()
     assert seen == [b"good"]
+    await bus.close()
+
+
+async def test_a_subject_that_is_not_text_is_handed_over_readable(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NATS carries any bytes in a subject: the handler answers such a message, and nothing is logged as an error."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    seen: list[tuple[str, str]] = []
+    await bus.subscribe("s.>", lambda subject, reply, headers, body: seen.append((subject, reply)))
+    _, raw = await asyncio.open_connection("127.0.0.1", nats_server.port)
+    raw.write(b'CONNECT {"verbose":false}\r\nPUB s.\xff\xfe back 0\r\n\r\nPUB s.a \xff 0\r\n\r\nPUB s.b back 0\r\n\r\n')
+    await _until(lambda: ("s.b", "back") in seen)
+    raw.close()
+    await raw.wait_closed()
+    assert seen == [("s.\ufffd\ufffd", "back"), ("s.b", "back")], "an answer to the second could not be addressed"
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    await bus.close()
+
+
+async def test_a_server_that_does_not_read_is_sent_no_more_than_a_bound(nats_server: NatsServer) -> None:
+    """Publishing says False at 64 MB of unsent bytes, over many turns of the loop, and True when they left."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    assert nats_server.process is not None
+    os.kill(nats_server.process.pid, signal.SIGSTOP)
+    body, taken = b"x" * 1024 * 1024, 0
+    try:
+        while taken < 200 and bus.publish("s", body):
+            taken += 1
+            await asyncio.sleep(0)
+        assert 60 <= taken < 80, "a few more than 64, for the buffers of the system"
+        assert not bus.publish("s", b"")
+    finally:
+        os.kill(nats_server.process.pid, signal.SIGCONT)
+    await _until(lambda: bus.publish("s", b""))
+    await bus.flush()
     await bus.close()
 
 

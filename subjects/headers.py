@@ -1,6 +1,7 @@
-"""Owns the header names and the header block's bytes (NATS ADR-4): read once, checked whole, written once.
+"""Owns the header block's bytes (NATS ADR-4): read once, checked whole, written once; and the names that others share.
 
-What a header means is told in ``requests``, ``dispatches``, ``answers`` and ``replies``.
+What a header means is told in ``requests``, ``dispatches``, ``answers`` and ``replies``. Dispatches and replies are
+written for every request, each by one f-string in which the names stand as text: put in as constants they cost 5 %.
 """
 
 from __future__ import annotations
@@ -30,19 +31,10 @@ BUDGET_TOKENS = "Crank-Budget-Tokens"
 CONSTRAINTS = "Crank-Constraints"
 REQUEST_ID = "Crank-Request-Id"
 DRY_RUN = "Crank-Dry-Run"
-DISPATCH_ID = "Crank-Dispatch-Id"
-ATTEMPT = "Crank-Attempt"
-CALLER = "Crank-Caller"
 RETRYABLE = "Crank-Retryable"
 NOT_RUN = "Crank-Not-Run"
 FRAME = "Crank-Frame"
 SEQ = "Crank-Seq"
-WORKER = "Crank-Worker"
-ATTEMPTS = "Crank-Attempts"
-CONTROLLER = "Crank-Controller"
-COST_TOKENS = "Crank-Cost-Tokens"
-REPLAYED = "Crank-Replayed"
-JOB_STATUS = "Crank-Job-Status"
 
 DEFAULT_CONTENT_TYPE = "application/json"
 

@@ -20,7 +20,6 @@ from subjects.tokens import (
 DEFAULT_PREFIX = "crank"
 QUEUE_CONTROLLERS = "controllers"
 QUEUE_WORKER = "w"
-EVENT_KINDS = ("worker", "slo", "policy")
 
 
 def _token(text: str, what: str) -> str:

@@ -202,13 +202,18 @@ async def test_after_a_restart_of_the_server_the_worker_is_back(
     assert isinstance(await peer.ask("a:b"), Result)
 
 
-async def test_a_worker_stops_though_the_server_is_gone(peer: Peer, serve: Serve, nats_server: NatsServer) -> None:
+async def test_a_worker_stops_though_the_server_is_gone(
+    peer: Peer, serve: Serve, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nobody can be told, and it ends all the same."""
+    caplog.set_level(logging.INFO)
     worker, *_ = _worker()
     served = await serve(worker)
     await nats_server.stop(kill=True)
     await until(lambda: not peer.bus.connected)
     await served.end()
+    assert "t-1 leaves without a goodbye" in caplog.text
+    assert peer.departures == []
 
 
 async def test_it_logs_in_plain_lines(peer: Peer, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
@@ -216,4 +221,6 @@ async def test_it_logs_in_plain_lines(peer: Peer, serve: Serve, caplog: pytest.L
     caplog.set_level(logging.INFO)
     worker, *_ = _worker()
     await serve(worker)
-    await until(lambda: "t-1 is registered with peer, a heartbeat every 0.05 s" in caplog.text)
+    await until(lambda: peer.heartbeats)
+    said = [record.getMessage() for record in caplog.records if record.name == "crank.worker"]
+    assert said == ["t-1 is registered with peer, a heartbeat every 0.05 s"]

@@ -103,14 +103,6 @@ def test_a_refusal_as_json_is_the_problem(crank: Crank, installation: Env) -> No
     assert failed["problem"]["type"] == "urn:crank:error:no_such_capability"
 
 
-def test_without_a_server_there_is_nothing_to_talk_to_and_code_3(crank: Crank) -> None:
-    """The address is in the message, and how to start one."""
-    no_server = crank("request", "a:b", "--nats", "nats://127.0.0.1:1")
-    assert (no_server.returncode, no_server.stdout) == (3, "")
-    assert "no NATS server answers at nats://127.0.0.1:1" in no_server.stderr
-    assert "crank up" in no_server.stderr
-
-
 @pytest.mark.parametrize("command", [["request", "a:b"], ["workers"], ["capabilities"]])
 def test_without_a_controller_there_is_nothing_to_talk_to_and_code_3(
     crank: Crank, command: list[str], installation: Env

@@ -117,13 +117,16 @@ def test_a_worker_whose_id_is_taken_says_so_and_waits(crank: Crank, installation
     assert _stopped(worker, signal.SIGTERM)[0] == 0
 
 
-def test_without_a_server_both_end_with_code_3(tmp_path: Path) -> None:
-    """There is nothing to talk to."""
+def test_without_a_server_there_is_nothing_to_talk_to_and_code_3(tmp_path: Path) -> None:
+    """The address is in the message, and how to start one. They wait a few seconds for it, here all at once."""
     env = {"CRANK_NATS_URL": "nats://127.0.0.1:1", "CRANK_HTTP_PORT": "0"}
-    for process in [_start(tmp_path, *words, env=env) for words in (["worker", "hello_world"], ["controller"])]:
-        _, err = process.communicate(timeout=30)
-        assert process.returncode == 3
+    commands = (["worker", "hello_world"], ["controller"], ["request", "a:b"])
+    processes = [_start(tmp_path, *words, env=env) for words in commands]
+    said = [process.communicate(timeout=30) for process in processes]
+    for process, (out, err) in zip(processes, said, strict=True):
+        assert (process.returncode, out) == (3, ""), err
         assert "no NATS server answers at nats://127.0.0.1:1" in err
+        assert "crank up" in err
         assert "Traceback" not in err
 
 

@@ -60,6 +60,8 @@ class Worker:
             DeclarationError: at decoration, for whatever a controller would refuse and a caller could never use.
 
         """
+        if callable(capability):
+            raise DeclarationError('write `@worker.capability("verb:name")`: it has to be said what is offered')
 
         def decorate(function: F) -> F:
             offer = declare(capability, version, read_handler(function), self._defaults, metadata, content_type)

@@ -68,7 +68,7 @@ def test_a_workers_folder_of_the_users_own_hides_nothing(
     (tmp_path / "workers" / "own.py").write_text(_HEAD + _BODY)
     refused = crank("worker", "workers.own:worker", env=installation)
     assert refused.returncode == 2
-    assert f"{tmp_path / 'workers'} has the name of the module 'workers'" in refused.stderr
+    assert f"{tmp_path / 'workers'} has the name of Crank's own module 'workers'" in refused.stderr
     command = [sys.executable, *start, "worker", "hello_world", "--id", "hello_world-9"]
     environment = clean_environment() | installation
     worker = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)

@@ -16,6 +16,7 @@ install: $(INSTALLED)  ## the locked dependencies and Crank itself, into .venv
 
 $(INSTALLED): requirements-dev.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Crank needs Python 3.11 or newer; name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Installing what is locked into $(VENV), this once; it takes about half a minute …"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import secrets
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -17,10 +18,14 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bus.addresses import NATS_URL_RULE, is_nats_url
 from subjects.tokens import TOKEN_RULE, is_token
 
 _PREFIX = "CRANK_"
-_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
+# What other parts of an installation read; a controller passes over these.
+_OTHERS = ("CONFIG", "NATS_PORT", "NATS_SERVER", "STATE", "WORKERS", "WORKER_ID")
+# Kubernetes tells every container of a service that is called crank in variables like these.
+_from_kubernetes = re.compile(r"(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT.*)|PORT_\d+_.*)").fullmatch
 # Flags whose names are not the setting's own.
 _FLAGS = {"nats_url": "--nats", "controller_id": "--id"}
 
@@ -38,9 +43,7 @@ class ControllerSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
 
-    nats_url: str = Field(
-        "nats://127.0.0.1:4222", description="one or more nats:// or tls:// addresses, separated by commas"
-    )
+    nats_url: str = Field("nats://127.0.0.1:4222", description=f"{NATS_URL_RULE}, or several, separated by commas")
     prefix: str = Field("crank", description=TOKEN_RULE)
     controller_id: str = Field(default_factory=_new_id, description=TOKEN_RULE)
     http_host: str = Field("127.0.0.1", min_length=1, description="the address to serve metrics and health on")
@@ -71,7 +74,7 @@ class ControllerSettings(BaseSettings):
     @field_validator("nats_url")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        if not all(part.strip().startswith(_SCHEMES) and part.strip().partition("://")[2] for part in value.split(",")):
+        if not is_nats_url(value):
             raise ValueError
         return value
 
@@ -120,6 +123,24 @@ def load_settings(config_file: Path | None = None, overrides: Mapping[str, Any] 
     if mistakes:
         raise SettingsError("\n".join(mistakes))
     return settings
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """One line for each ``CRANK_…`` variable that nothing reads; with the one that was probably meant.
+
+    These are warnings: the environment is shared, and a stray variable must not keep a controller from starting.
+    """
+    known = sorted(_PREFIX + name for name in {*(field.upper() for field in _known()), *_OTHERS})
+    lines = []
+    for variable, value in environ.items():
+        name = variable.upper()
+        rest = name.removeprefix(_PREFIX)
+        if rest == name or name in known or _from_kubernetes(rest) or value.startswith(("tcp://", "udp://")):
+            continue
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+        advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
+        lines.append(f"{variable} is not a setting and is not read; {advice}")
+    return sorted(lines)
 
 
 def _known() -> Mapping[str, Any]:

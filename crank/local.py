@@ -101,8 +101,13 @@ class Local:
         try:
             self.state.mkdir(parents=True, exist_ok=True)
             (self.state / ".gitignore").write_text("*\n")
-            self._lock = (self.state / "lock").open("wb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock = (self.state / "lock").open("wb")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                raise
+            self._lock = lock
         except BlockingIOError:
             raise LocalError(
                 f"the state folder {self.state} is in use by another `crank up`; "
@@ -189,7 +194,7 @@ class Local:
         if self._controller is not None:
             await self._controller.stop(self._drain_timeout_s + 5.0)
         await self.nats.stop()
-        self._ready_file.unlink(missing_ok=True)
-        if self._lock is not None:
+        if self._lock is not None:  # otherwise the folder is another's, or no folder
+            self._ready_file.unlink(missing_ok=True)
             self._lock.close()
             self._lock = None

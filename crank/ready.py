@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
+
+
+def prepare_ready(path: Path) -> None:
+    """See that ``path`` can be written, and take away what a former run left there.
+
+    Raises:
+        OSError: it cannot be written there.
+
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    draft = _draft(path)
+    draft.touch()
+    draft.unlink()
+    path.unlink(missing_ok=True)
 
 
 def write_ready(path: Path, *, nats: str, http: str) -> None:
@@ -14,6 +30,10 @@ def write_ready(path: Path, *, nats: str, http: str) -> None:
         OSError: it cannot be written there.
 
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = _draft(path)
     draft.write_text(json.dumps({"nats": nats, "http": http, "pid": os.getpid()}) + "\n")
     draft.replace(path)
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}")

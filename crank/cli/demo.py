@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from crank.cli.endings import FAILED, printable, told
+from crank.cli.endings import FAILED, called, printable, told
 
 if TYPE_CHECKING:
     from crank.client import Client, Frame
@@ -53,7 +53,7 @@ async def _demo() -> int:
     except (LocalError, _Wrong, OSError) as error:
         click.echo(f"crank: {error}", err=True)
     else:
-        click.echo("\nEverything is stopped, and nothing is left behind. Next: crank up")
+        click.echo(f"\nEverything is stopped, and nothing is left behind.\nNext: {called()} up")
         return 0
     return FAILED
 

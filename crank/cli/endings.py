@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -30,8 +31,18 @@ def say(message: str) -> None:
     click.echo("\n".join(_wrapped(line, "") for line in message.split("\n")), err=True)
 
 
-def run_client(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
-    """Run ``work``, which asks a controller, and turn its failure into text and exit code."""
+def called() -> str:
+    """How whoever started this command can start the next one."""
+    if shutil.which("crank"):
+        return "crank"
+    return "python -m crank" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
+
+
+def run_client(work: Coroutine[Any, Any, T], *, as_json: bool, body_hint: str = "") -> T:
+    """Run ``work``, which asks a controller, and turn its failure into text and exit code.
+
+    ``body_hint`` is told to a person with a refusal of what was sent.
+    """
     import asyncio
 
     from crank.failures import CrankError, Unreachable
@@ -43,6 +54,8 @@ def run_client(work: Coroutine[Any, Any, T], *, as_json: bool) -> T:
             click.echo(json_problem(error))
         else:
             click.echo(told(error), err=True)
+            if body_hint and error.code in (400, 422):
+                say(f"  {body_hint}")
         raise click.exceptions.Exit(NOBODY if isinstance(error, Unreachable) else FAILED) from None
 
 

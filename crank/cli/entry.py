@@ -6,6 +6,7 @@ asks for ``--help`` does not wait for NATS, pydantic and rich.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -13,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from crank.cli.endings import FAILED, USAGE
+from crank.cli.endings import FAILED, USAGE, say
 
 _COMMANDS = {
     "up": ("up", "Start a NATS server, a controller and workers, until Ctrl-C."),
@@ -25,12 +26,23 @@ _COMMANDS = {
     "worker": ("run", "Run one worker."),
 }
 
+# The variables that every command reads, or passes over knowingly.
+_USUAL = ("CRANK_NATS_URL", "CRANK_NATS_SERVER", "CRANK_PREFIX", "CRANK_WORKER_ID", "CRANK_LOG_LEVEL")
+
 
 class _Commands(click.Group):
     """The subcommands, imported one at a time; their one-line help stands in the table above."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = [] if args[0] in _COMMANDS else difflib.get_close_matches(args[0], _COMMANDS, 1)
+        if near:
+            ctx.fail(f"there is no command {args[0]!r}; did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         row = _COMMANDS.get(cmd_name)
@@ -61,17 +73,33 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
 )
-def crank() -> None:
+@click.pass_context
+def crank(ctx: click.Context) -> None:
     """Crank routes requests on NATS to the right worker.
 
-    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 nothing to talk to.
+    Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 nothing to talk to, 130 Ctrl-C.
     """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False  # https://no-color.org; all that is said goes through click.echo, or rich, which knows it
+    _warn_of_variables()
+
+
+def _warn_of_variables() -> None:
+    """A misspelled variable would be a setting that silently does not hold."""
+    if all(name in _USUAL for name in os.environ if name.upper().startswith("CRANK_")):
+        return  # and settings, which take a while to import, are not
+    from controller.settings import unknown_variables
+
+    for line in unknown_variables(os.environ):
+        say(f"crank: warning: {line}")
 
 
 def main() -> NoReturn:
     """Run the command in ``sys.argv`` and exit."""
+    _open_closed()
     try:
         code = crank.main(standalone_mode=False)
+        sys.stdout.flush()
     except click.UsageError as error:
         error.show()
         code = USAGE
@@ -80,8 +108,28 @@ def main() -> NoReturn:
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = 130  # as a shell reports Ctrl-C
-    except BrokenPipeError:
-        # The reader of a pipe went away; without this Python complains once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # there the reader of a pipe went away, and knows it
+            place = f"{error.filename}: " if error.filename else ""
+            say(f"crank: {place}{error.strerror or error}")
         code = FAILED
+    _let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_closed() -> None:
+    """Give standard streams that the caller closed (``>&-``) a place to go, before a socket takes their number."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _let_go_of_output() -> None:
+    """What could not be written is dropped; Python would try again while it exits, and complain."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,14 +27,38 @@ def nats_option(command: F) -> F:
         help="The installation's prefix.",
     )(command)  # fmt: skip
     return click.option(
-        "--nats", "nats_url", metavar="URL", envvar="CRANK_NATS_URL", default=DEFAULT_NATS, show_default=True,
-        help="The NATS server; also by CRANK_NATS_URL.",
+        "--nats", "nats_url", type=NatsUrl(), metavar="URL", envvar="CRANK_NATS_URL", default=DEFAULT_NATS,
+        show_default=True, help="The NATS server; also by CRANK_NATS_URL.",
     )(command)  # fmt: skip
 
 
 def json_option(command: F) -> F:
     """``--json``: for machines."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
+
+
+class NatsUrl(click.ParamType[str]):
+    """The address of a NATS server, or several, separated by commas."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """``value``, or wrong usage."""
+        from bus.addresses import NATS_URL_RULE, is_nats_url
+
+        if not is_nats_url(value):
+            _wrong(f"{value!r} is not {NATS_URL_RULE}", self, param, ctx)
+        return str(value)
+
+
+def _wrong(
+    message: str, kind: click.ParamType[Any], param: click.Parameter | None, ctx: click.Context | None
+) -> NoReturn:
+    """Wrong usage, told with the variable's name where a variable said it: nobody looks for a flag not written."""
+    source = ctx.get_parameter_source(param.name or "") if ctx is not None and param is not None else None
+    if param is not None and source is ParameterSource.ENVIRONMENT:
+        raise click.UsageError(f"{param.envvar}: {message}", ctx)
+    kind.fail(message, param, ctx)
 
 
 class Token(click.ParamType[str]):
@@ -46,7 +71,7 @@ class Token(click.ParamType[str]):
         from subjects.tokens import TOKEN_RULE, is_token
 
         if not is_token(value):
-            self.fail(f"{value!r} is not {TOKEN_RULE}", param, ctx)
+            _wrong(f"{value!r} is not {TOKEN_RULE}", self, param, ctx)
         return str(value)
 
 
@@ -77,10 +102,25 @@ class HeaderLine(click.ParamType[tuple[str, str]]):
             return value
         key, found, text = value.partition("=")
         if not found or not _header_name(key):
-            self.fail(f"{value!r} is not KEY=VALUE, such as Idempotency-Key=order-7", param, ctx)
+            self.fail(f"{value!r} is not KEY=VALUE, such as Crank-Request-Id=order-7", param, ctx)
         if any(c < " " or c == "\x7f" for c in text):
             self.fail(f"the value of {key} holds a control character", param, ctx)
         return key, text
+
+
+def prepare_ready_file(path: Path) -> None:
+    """Make sure of a place that is written only once everything serves: late is too late to hear that it cannot be.
+
+    Raises:
+        click.UsageError: it cannot be written.
+
+    """
+    from crank.ready import prepare_ready
+
+    try:
+        prepare_ready(path)
+    except OSError as error:
+        raise click.UsageError(f"--ready-file: {path} cannot be written: {error.strerror}") from None
 
 
 def read_data(data: str | None) -> tuple[bytes, str | None]:

@@ -65,7 +65,8 @@ def request(
     }
     block = {name: value for name, value in optional.items() if value is not None} | dict(headers)
     work = _ask(capability, body, block, timeout_ms, stream, as_json, nats_url, prefix)
-    run_client(work, as_json=as_json)
+    hint = "Mind that the body was empty: no DATA was given." if data is None else ""
+    run_client(work, as_json=as_json, body_hint=hint)
 
 
 async def _ask(

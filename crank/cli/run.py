@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from crank.cli.endings import FAILED, NOBODY, USAGE, end
-from crank.cli.options import Token, nats_option
+from crank.cli.options import Token, nats_option, prepare_ready_file
 
 if TYPE_CHECKING:
     from controller.settings import ControllerSettings
@@ -46,6 +46,8 @@ def controller(config: Path | None, ready_file: Path | None, with_parent: bool, 
         settings = load_settings(config, flags)
     except SettingsError as error:
         end(str(error), USAGE)
+    if ready_file is not None:
+        prepare_ready_file(ready_file)
     _log(settings.log_level)
     _run(_controller(settings, ready_file, with_parent))
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import shlex
-import shutil
 import socket
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from crank.cli.endings import FAILED, USAGE, end, say
+from crank.cli.endings import FAILED, USAGE, called, end, say
+from crank.cli.options import prepare_ready_file
 
 if TYPE_CHECKING:
     from controller.settings import ControllerSettings
@@ -54,7 +52,7 @@ def up(
     _free(settings.http_port, "--http-port", "perhaps another controller")
     local = _local(state, nats_port, wanted, settings, config)
     if ready_file is not None:
-        _removed(ready_file)
+        prepare_ready_file(ready_file)
     raise click.exceptions.Exit(asyncio.run(_up(local, ready_file, settings)))
 
 
@@ -78,14 +76,19 @@ def _local(
 
 def _plans(workers: str) -> list[WorkerPlan]:
     from crank.local import plans
-    from crank.targets import name_of
+    from crank.targets import TargetError, check_target
 
     if workers == "none":
         return []
     from workers.catalogue import REFERENCE
 
     names = list(REFERENCE) if workers == "all" else [name.strip() for name in workers.split(",") if name.strip()]
-    unknown = [name for name in names if ":" not in name and name_of(name) not in REFERENCE]
+    for name in names:
+        try:
+            check_target(name, Path.cwd())
+        except TargetError as error:
+            end(f"--workers: {error}", USAGE)
+    unknown = [name for name in names if ":" not in name and name.replace("-", "_") not in REFERENCE]
     if unknown or not names:
         wrong = ", ".join(unknown) or repr(workers)
         end(f"--workers: there is no {wrong}; there are: {', '.join(REFERENCE)}; or all, none, MODULE:ATTR", USAGE)
@@ -108,13 +111,6 @@ def _free(port: int, flag: str, guess: str) -> None:
                 f"Stop what listens there, or choose another with {flag} (0 takes a free one).",
                 FAILED,
             )
-
-
-def _removed(ready_file: Path) -> None:
-    try:
-        ready_file.unlink(missing_ok=True)
-    except OSError as error:
-        end(f"crank: the ready file {ready_file} cannot be written: {error.strerror}", FAILED)
 
 
 async def _up(local: Local, ready_file: Path | None, settings: ControllerSettings) -> int:
@@ -172,8 +168,7 @@ async def _tell(local: Local) -> None:
 
 
 def _try(local: Local, found: list[dict[str, object]]) -> list[str]:
-    called = "python -m crank" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
-    command = "crank" if shutil.which("crank") else called
+    command = called()
     nats = "" if local.nats.port == 4222 else f" --nats {local.nats.url}"
     nats += "" if local.prefix == "crank" else f" --prefix {local.prefix}"
     if any(worker["worker_id"] == "hello_world-1" for worker in found):

@@ -91,11 +91,11 @@ def test_nothing_outlives_a_parent_that_was_killed(start: Start) -> None:
 
 def test_a_worker_that_cannot_start_is_told_with_its_reason(start: Start) -> None:
     """The log's end says why; nothing is left."""
-    up = start("--workers", "nowhere:worker")
+    up = start("--workers", "json:worker")
     code, _, err = up.ended()
     assert code == 1
-    assert "worker nowhere-1 exited with 2" in err
-    assert "there is no module 'nowhere'" in err
+    assert "worker json-1 exited with 2" in err
+    assert "json has no worker called 'worker'" in err
     assert not up.ready_file.exists()
 
 

@@ -15,6 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from bus import Bus, BusUnavailable, NoResponder, Unanswered
+from bus.addresses import NATS_URL_RULE, is_nats_url
 from bus.connection import BusError
 from crank.failures import CrankError, Unreachable, failure, no_controller, unanswered
 from subjects import headers as h
@@ -22,7 +23,8 @@ from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
 from subjects.headers import Block, build_block, one_line, parse_block
 from subjects.names import DEFAULT_PREFIX, Subjects
 from subjects.replies import Reply, read_reply
-from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability
+from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability, is_token
+from workers.codecs import encode_any
 
 __all__ = ["Answer", "Client", "CrankError", "Frame", "Unreachable"]
 
@@ -78,8 +80,13 @@ class Client:
 
         Raises:
             Unreachable: no NATS server answers at ``url``.
+            CrankError: ``url`` is no address of one, or ``prefix`` no token.
 
         """
+        if not is_nats_url(url):
+            raise failure(ErrorKind.MALFORMED, f"{url!r} is not {NATS_URL_RULE}.")
+        if not isinstance(prefix, str) or not is_token(prefix):
+            raise failure(ErrorKind.MALFORMED, f"The prefix {prefix!r} is not {TOKEN_RULE}.")
         try:
             bus = await Bus.connect(url, name="crank-client", timeout_s=timeout_s)
         except BusUnavailable as error:
@@ -100,8 +107,8 @@ class Client:
         """Send what is pending and close."""
         await self._bus.close()
 
-    async def request(self, capability: str, data: bytes = b"", **options: Any) -> Answer:
-        """Ask, and wait for the whole answer. ``options`` as for ``stream``.
+    async def request(self, capability: str, data: object = b"", **options: Any) -> Answer:
+        """Ask, and wait for the whole answer. ``data`` and ``options`` as for ``stream``.
 
         Raises:
             CrankError: refused or failed.
@@ -118,7 +125,7 @@ class Client:
     async def stream(
         self,
         capability: str,
-        data: bytes = b"",
+        data: object = b"",
         *,
         headers: Mapping[str, str] | None = None,
         timeout_ms: int | None = None,
@@ -127,17 +134,19 @@ class Client:
     ) -> AsyncGenerator[Frame, None]:
         """Ask, and yield each frame; an answer that is no stream is one frame ``end``.
 
-        ``headers`` are sent as they are. Leaving the loop early, or being cancelled, cancels the request. Without
-        ``timeout_ms`` the capability's own deadline holds, and ``idle_timeout_s`` of silence ends the wait.
+        ``data`` is sent as it is where it is bytes, as UTF-8 where it is text, and as JSON where it is anything else
+        that can become JSON: a dict, a list, a msgspec or pydantic object. ``headers`` are sent as they are.
+        Leaving the loop early, or being cancelled, cancels the request. Without ``timeout_ms`` the capability's own
+        deadline holds, and ``idle_timeout_s`` of silence ends the wait.
 
         Raises:
-            CrankError: refused or failed, perhaps after some frames.
+            CrankError: refused or failed, perhaps after some frames; 400 for what could not even be sent.
             Unreachable: there is nobody to ask.
-            ValueError: ``capability`` is not ``verb:name``.
 
         """
-        if not is_capability(capability):
-            raise ValueError(f"{capability!r} is not verb:name, each {TOKEN_RULE}")
+        if not isinstance(capability, str) or not is_capability(capability):
+            raise failure(ErrorKind.MALFORMED, f"{capability!r} is not verb:name, each {TOKEN_RULE}.")
+        body = _encoded(data)
         rid = RequestId(request_id or secrets.token_hex(16))
         pairs = {h.REQUEST_ID: rid, **({h.TIMEOUT_MS: str(timeout_ms)} if timeout_ms is not None else {})}
         patience_s = idle_timeout_s if timeout_ms is None else timeout_ms / 1000 + _GRACE_S
@@ -146,7 +155,7 @@ class Client:
         queue = self._waiting[inbox] = asyncio.Queue()
         ended = False
         try:
-            self._send(self._subjects.request(CapabilityId(capability)), data, block, inbox)
+            self._send(self._subjects.request(CapabilityId(capability)), body, block, inbox)
             while not ended:
                 frame, ended = await self._next(queue, patience_s, rid)
                 yield frame
@@ -192,6 +201,8 @@ class Client:
             Unreachable: there is nobody to ask.
 
         """
+        if not isinstance(request_id, str) or not is_token(request_id):
+            raise failure(ErrorKind.MALFORMED, f"The request id {request_id!r} is not {TOKEN_RULE}.")
         await self._ask(self._subjects.cancel(RequestId(request_id)), b"")
 
     async def admin(self, op: str, question: Mapping[str, object] | None = None) -> dict[str, Any]:
@@ -242,8 +253,18 @@ class Client:
             queue.put_nowait((headers, body))
 
 
+def _encoded(data: object) -> bytes:
+    try:
+        return encode_any(data)[0]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise failure(ErrorKind.MALFORMED, f"The data cannot be sent: {error}.") from error
+
+
 def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> list[tuple[str, str]]:
     """``own`` and ``given`` as header lines; of two names that differ only in case, ``given`` wins."""
+    for name, value in given.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise failure(ErrorKind.MALFORMED, f"The header {name!r} must be text, not {value!r:.60}.")
     names = {name.lower() for name in given}
     pairs = [(name, value) for name, value in own.items() if name.lower() not in names]
     return pairs + [(name, one_line(value, 4096)) for name, value in given.items()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import msgspec
+import pydantic
 import pytest
 
 from crank.client import Client, CrankError, Unreachable
@@ -181,9 +183,64 @@ def _one(body: bytes) -> Iterator[tuple[bytes | None, bytes]]:
 
 
 async def test_a_capability_that_is_no_subject_never_leaves(client: Client) -> None:
-    """The client refuses what would be an injection."""
-    with pytest.raises(ValueError, match="verb:name"):
-        await client.request("a:b.>")
+    """The client refuses what would be an injection, with the exception that all failures are."""
+    for wrong in ("a:b.>", "greet", "", 7):
+        with pytest.raises(CrankError, match="verb:name") as caught:
+            await client.request(wrong)  # type: ignore[arg-type]
+        assert caught.value.kind is ErrorKind.MALFORMED
+    for wrong in ("a.b", "*", ""):
+        with pytest.raises(CrankError, match="request id"):
+            await client.cancel(wrong)
+
+
+@pytest.mark.parametrize("url", ["4222", "http://127.0.0.1:4222", ""])
+async def test_an_address_that_is_none_is_the_same_exception(url: str) -> None:
+    """And it says what one looks like."""
+    with pytest.raises(CrankError, match="such as nats://127"):
+        await Client.connect(url)
+
+
+class _Name(msgspec.Struct):
+    name: str
+
+
+class _Model(pydantic.BaseModel):
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("data", "sent"),
+    [
+        (b"\xff", b"\xff"),
+        ("Grüße", "Grüße".encode()),
+        (None, b""),
+        ({"name": "A"}, b'{"name":"A"}'),
+        ([1, None], b"[1,null]"),
+        (_Name("A"), b'{"name":"A"}'),
+        (_Model(name="A"), b'{"name":"A"}'),
+        ({"who": _Model(name="A")}, b'{"who":{"name":"A"}}'),
+    ],
+)
+async def test_data_goes_out_as_what_it_is(nats_server: NatsServer, client: Client, data: object, sent: bytes) -> None:
+    """Bytes as they are, text as UTF-8, everything else as JSON."""
+    peer = await _peer(nats_server, (None, b""))
+    await client.request("a:b", data)
+    assert peer.asked[0].body == sent
+    await peer.stop()
+
+
+@pytest.mark.parametrize("data", [object(), {"a": object()}, {(1, 2): 3}, "\ud800"])
+async def test_data_that_cannot_be_sent_is_refused_here(client: Client, data: object) -> None:
+    """400, by the one exception that all failures are."""
+    with pytest.raises(CrankError, match="cannot be sent") as caught:
+        await client.request("a:b", data)
+    assert caught.value.kind is ErrorKind.MALFORMED
+
+
+async def test_headers_that_are_no_text_are_refused_here(client: Client) -> None:
+    """A number is written as text by whoever means one."""
+    with pytest.raises(CrankError, match="X-Count"):
+        await client.request("a:b", headers={"X-Count": 3})  # type: ignore[dict-item]
 
 
 async def _until_asked(peer: Peer, subject: str) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription as Subscription
+from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 
 log = logging.getLogger("crank.bus")
@@ -94,14 +95,31 @@ class _Client(Client):
 
     def send(self, commands: bytes) -> None:
         """Write at once, past nats-py's own queue; nothing without a connection."""
-        if self._transport is not None and self.is_connected:
-            self._transport.write(commands)
+        transport = self._transport
+        if transport is None or not self.is_connected:
+            return
+        if isinstance(transport, TcpTransport):
+            transport.write(commands)  # type: ignore[no-untyped-call]
+            return
+        # What is written to a WebSocket leaves when it is drained, and only nats-py's flusher does that.
+        self._pending.append(commands)
+        self._pending_data_size += len(commands)
+        assert self._flush_queue is not None, "made by connect"
+        with contextlib.suppress(asyncio.QueueFull):  # the flusher has been told a thousand times
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     @property
     def unsent_bytes(self) -> int:
         """What was written and the system has not taken yet: it grows when the server does not read."""
-        writer = getattr(self._transport, "_io_writer", None)  # only a TCP or TLS transport has one
-        return int(writer.transport.get_write_buffer_size()) if writer is not None else 0
+        transport = self._transport
+        if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+            return int(transport._io_writer.transport.get_write_buffer_size())
+        return int(self._pending_data_size)
+
+    def forget_unsent(self) -> None:
+        """Drop what waits for the flusher; it would leave with the next connection, late."""
+        self._pending = []
+        self._pending_data_size = 0
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         handler = self._direct.get(sid)
@@ -265,6 +283,7 @@ class Bus:
         self._out = []
         self._out_bytes = 0
         self._room = _MAX_UNSENT_BYTES
+        self._client.forget_unsent()
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
         """Hand every message on ``subject`` to ``handler``; survives reconnects."""

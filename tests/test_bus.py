@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bus import Bus, BusUnavailable, Entry, NoResponder, Stored, Streams, StreamSpec, Tail, Unanswered
+from bus.connection import BusError
 from bus.streams import Conflict
 from crank.natsd import NatsServer
 
@@ -29,6 +31,19 @@ async def test_a_request_reaches_a_handler_and_its_answer_comes_back(nats_server
     with pytest.raises(Unanswered):
         await bus.request("silent", b"", timeout_s=0.05)
     await bus.close()
+
+
+async def test_a_websocket_carries_the_same(tmp_path: Path) -> None:
+    """``ws://`` is an address as good as ``nats://``."""
+    server = NatsServer(tmp_path, extra="websocket { port: -1, no_tls: true }")
+    await server.start()
+    (ports,) = (tmp_path / "ports").glob("*.ports")
+    bus = await Bus.connect(json.loads(ports.read_text())["websocket"][0].replace("0.0.0.0", "127.0.0.1"), name="t")
+    await bus.subscribe("echo", lambda subject, reply, headers, body: bus.publish(reply, body) or None)
+    assert (await bus.request("echo", b"hi")).body == b"hi"
+    await bus.flush()
+    await bus.close()
+    await server.stop()
 
 
 async def test_a_handler_that_fails_does_not_end_the_connection(nats_server: NatsServer) -> None:
@@ -185,7 +200,7 @@ async def test_a_tail_replays_follows_and_starts_over_when_the_stream_is_recreat
     await streams.append("t.c", b"c", expected_seq=0, headers=(), ttl=None)
     await _until(lambda: log[-1] == "c")
     await bus.jetstream.delete_stream("T")
-    await streams.ensure(SPEC)
+    await _recreated(streams)
     await streams.append("t.d", b"d", expected_seq=0, headers=(), ttl=None)
     tail.check()
     await _until(lambda: log[4:] == ["restart", "d", "replayed"])
@@ -210,6 +225,15 @@ async def test_a_tail_goes_on_after_the_server_restarted(nats_server: NatsServer
     await _until(lambda: [entry.body for entry in log] == [b"a", b"b"])
     await tail.stop()
     await bus.close()
+
+
+async def _recreated(streams: Streams) -> None:
+    for _ in range(50):
+        try:
+            return await streams.ensure(SPEC)
+        except BusError:  # nats-server is still removing the files of the one that was deleted
+            await asyncio.sleep(0.1)
+    raise AssertionError("the stream cannot be created again")
 
 
 async def _until_stored(streams: Streams) -> None:

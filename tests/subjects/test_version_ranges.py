@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from subjects.versions import MAX_RANGE_CHARS, MAX_VERSION_CHARS, in_range, is_range, by_precedence, parse_version
+from subjects.versions import MAX_RANGE_CHARS, MAX_VERSION_CHARS, by_precedence, in_range, is_range, parse_version
 
 NUMBERS = st.integers(0, 20)
 VERSIONS = st.tuples(NUMBERS, NUMBERS, NUMBERS).map(lambda v: ".".join(map(str, v)))

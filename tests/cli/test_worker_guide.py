@@ -1,0 +1,107 @@
+"""The guide for worker authors, run as it stands: its modules, its commands, and what it says of them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from crank.client import Answer, Client, CrankError
+from tests.cli.conftest import ROOT, Crank, clean_environment
+
+Env = dict[str, str]
+GUIDE = (ROOT / "docs" / "workers.md").read_text()
+BLOCKS = {found[1]: found[0] for found in re.findall(r'```python\n("""(\S+)"""\n.+?)```', GUIDE, re.DOTALL)}
+COMMANDS = re.findall(r"^    crank (request .+)$", GUIDE, re.MULTILINE)
+# What the guide's commands print: an answer, or a part of the refusal.
+PRINTED = {
+    "guide:upper": "WORD",
+    "guide:order": '{"item":"bread","count":2}',
+    "guide:greet": "Hello, Ada, says attempt 1",
+    "guide:count": "0\n1\n2\n",
+    "text:reverse": "olleh",
+}
+
+
+@pytest.fixture(scope="module")
+def guided(installation: Env, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
+    """Both workers of the guide beside a running installation."""
+    folder = tmp_path_factory.mktemp("guide")
+    for name, text in BLOCKS.items():
+        (folder / name).write_text(text)
+    own = [sys.executable, "-P", "-m", "crank", "worker", "guide:worker", "--id", "guide-1"]
+    environment = clean_environment() | installation
+    started = [
+        subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+        for command in (own, [sys.executable, "other.py"])
+    ]
+    try:
+        asyncio.run(_registered(installation["CRANK_NATS_URL"], {"guide-1", "reverse-1"}))
+        yield installation
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=15)
+
+
+async def _registered(url: str, wanted: set[str]) -> None:
+    async with asyncio.timeout(20), await Client.connect(url) as client:
+        while not wanted <= {worker["worker_id"] for worker in await client.listed("workers")}:
+            await asyncio.sleep(0.05)
+
+
+def test_every_python_block_is_one_of_the_workers() -> None:
+    """So that none is left unrun."""
+    assert set(BLOCKS) == {"guide.py", "other.py"}
+    assert GUIDE.count("```python") == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_guides_commands_do_what_it_says(crank: Crank, guided: Env, command: str) -> None:
+    """Word for word."""
+    done = crank(*shlex.split(command), env=guided)
+    if "101" in command:
+        assert done.returncode == 1
+        assert "We have a hundred at most" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == PRINTED[command.split()[1]]
+
+
+async def test_what_the_guide_says_of_types_and_errors_holds(guided: Env) -> None:
+    """Bytes, dicts, what does not fit, what may be tried again, what a foreign worker refuses."""
+    async with await Client.connect(guided["CRANK_NATS_URL"]) as client:
+        raw = {"Content-Type": "application/octet-stream"}
+        assert (await client.request("guide:size", b"\xff" * 7, headers=raw)).json() == {"bytes": 7}
+        assert (await client.request("guide:keys", {"b": 1, "a": 2})).json() == ["a", "b"]
+        assert (await client.request("guide:order", {"item": "jam"})).json() == {"item": "jam", "count": 1}
+        with pytest.raises(CrankError) as unfit:
+            await client.request("guide:order", {"item": 3})
+        assert unfit.value.code == 422
+        with pytest.raises(CrankError) as busy:
+            await client.request("guide:order", {"item": "tea"})
+        assert (busy.value.code, busy.value.problem.worker_code) == (500, 503)
+        assert busy.value.problem.retry_after_ms == 2000
+        with pytest.raises(CrankError, match="nothing to reverse"):
+            await client.request("text:reverse", "", headers={"Content-Type": "text/plain"})
+        frames = [frame.kind async for frame in client.stream("guide:count", 1)]
+        assert frames == ["progress", "chunk", "end"]
+
+
+@pytest.mark.parametrize("capability", ["guide:wait", "guide:grind"])
+async def test_work_that_nobody_waits_for_gives_its_place_back(guided: Env, capability: str) -> None:
+    """Four fit at once; four that ran out of time leave room for the next one."""
+    async with await Client.connect(guided["CRANK_NATS_URL"]) as client:
+        lost = (client.request(capability, 30, timeout_ms=200) for _ in range(4))
+        for outcome in await asyncio.gather(*lost, return_exceptions=True):
+            assert isinstance(outcome, CrankError | Answer)
+        started = time.monotonic()
+        assert (await client.request(capability, 0, timeout_ms=5000)).body == b"done"
+        assert time.monotonic() - started < 3

@@ -20,6 +20,19 @@ _WRONG_LAST_SEQUENCE = (10071, 10164)
 _STREAM_NOT_FOUND = 10059
 _NAME_IN_USE = 10058
 _NO_MESSAGE = 10037
+_NO_JETSTREAM_FOR_ACCOUNT = 10039
+# What to do about a refusal, where the server's own words do not say it.
+_ADVICE = {
+    10002: "raise the account's JetStream limits",
+    10023: "raise max_file in the jetstream block of nats-server, or free space on its disk",
+    10027: "raise the account's max_streams",
+    10028: "raise max_mem in the jetstream block of nats-server or of the account",
+    _NO_JETSTREAM_FOR_ACCOUNT: "give it `jetstream: enabled` in the configuration of nats-server",
+    10047: "raise max_file in the jetstream block of nats-server or of the account, or free space on the disk",
+    10065: "another stream takes them: delete that stream, or choose another prefix",
+    10074: "set replicas to 1, or connect to a cluster",
+    10076: "start nats-server with -js, or with a block `jetstream {}`",
+}
 
 
 class StreamSpec(NamedTuple):
@@ -95,7 +108,7 @@ class Streams:
             await self._bus.jetstream.add_stream(config)
         except errors.APIError as error:
             if error.err_code != _NAME_IN_USE:
-                raise BusError(f"stream {spec.name} cannot be created: {error.description}") from None
+                raise BusError(f"stream {spec.name} cannot be created: {self._why(error)}") from None
         except (errors.Error, nats.errors.Error, TimeoutError) as error:
             raise BusError(f"JetStream does not answer ({error}); is it on, and has it room?") from None
 
@@ -137,7 +150,7 @@ class Streams:
         except errors.APIError as error:
             if error.err_code == _NO_MESSAGE:
                 return None
-            raise BusError(f"{stream} cannot be read: {error.description}") from None
+            raise BusError(f"{stream} cannot be read: {self._why(error)}") from None
         except (errors.Error, nats.errors.Error, TimeoutError) as error:
             raise BusError(f"{stream} cannot be read: {error}") from None
         headers = build_block(raw.headers.items()) if raw.headers else None
@@ -155,7 +168,15 @@ class Streams:
         except errors.APIError as error:
             if error.err_code == _STREAM_NOT_FOUND:
                 return None
-            raise BusError(f"{stream} does not answer: {error.description}") from None
+            raise BusError(f"{stream} does not answer: {self._why(error)}") from None
         except (errors.Error, nats.errors.Error, TimeoutError) as error:
             raise BusError(f"{stream} does not answer: {error}") from None
         return StreamState(str(info.created), int(info.state.last_seq))
+
+    def _why(self, error: errors.APIError) -> str:
+        if error.description is None:  # nobody listens where JetStream would
+            return f"JetStream is off at {self._bus.url}; start nats-server with -js, or with a block `jetstream {{}}`"
+        off = error.err_code == _NO_JETSTREAM_FOR_ACCOUNT
+        said = "JetStream is off for the account" if off else error.description
+        advice = _ADVICE.get(error.err_code or 0)
+        return f"{said}; {advice}" if advice else said

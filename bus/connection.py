@@ -223,9 +223,14 @@ class Bus:
         return bool(self._client.is_connected)
 
     @property
+    def max_payload_bytes(self) -> int:
+        """The largest message that the server takes, headers included."""
+        return int(self._client.max_payload)
+
+    @property
     def max_body_bytes(self) -> int:
         """The largest body that the server takes together with a small header block."""
-        return int(self._client.max_payload) - _HEADROOM_BYTES
+        return self.max_payload_bytes - _HEADROOM_BYTES
 
     @property
     def url(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from controller.core.world import Limits, World
 from controller.driver import Driver
 from controller.edge.admin import Admin
 from controller.edge.claims import NoClaims
+from controller.edge.dice import Dice
 from controller.edge.inbound import Inbound
 from controller.edge.outbound import Outbound
 from controller.edge.policy import OpenPolicy
@@ -37,6 +37,8 @@ log = logging.getLogger("crank.controller")
 _REPLAY_TIMEOUT_S = 60.0
 # The router's own lines in a reply, each of a known length.
 _REPLY_HEADERS_BYTES = 2048
+# Below this much for a payload a controller is of no use: together with the headers, 64 KB in one message.
+_LEAST_ROOM_BYTES = 31 * 1024
 # How often a draining controller looks whether its last request is done.
 _DRAIN_POLL_S = 0.02
 
@@ -105,7 +107,7 @@ class Controller:
 
         Raises:
             BusUnavailable: no NATS server answers.
-            BusError: JetStream is off, full or unreachable; the message says which.
+            BusError: JetStream is off, full or unreachable, or max_payload is too small; the message says which.
             OSError: the HTTP port cannot be had.
 
         """
@@ -114,6 +116,14 @@ class Controller:
         self._bus = bus = await Bus.connect(
             settings.nats_url, name=f"crank-controller {settings.controller_id}", on_reconnect=self._reconnected
         )
+        # A request goes on to a worker with headers added, in one NATS message.
+        room = bus.max_body_bytes - 2 * MAX_BLOCK_BYTES
+        if room < _LEAST_ROOM_BYTES:
+            least = bus.max_payload_bytes - room + _LEAST_ROOM_BYTES
+            raise BusError(
+                f"the NATS server at {bus.url} takes messages of {bus.max_payload_bytes} bytes, too few for a payload "
+                f"beside the headers; set max_payload in its configuration to {least} or more, better to 2MB"
+            )
         self._loop = loop = _Loop()
         schemas = Schemas()
         world = World(
@@ -121,7 +131,7 @@ class Controller:
             registry=Registry(settings.heartbeat_interval_s),
             timeouts=_Timeouts(settings.default_timeout_ms),
             check=schemas.check,
-            chance=random.Random(),
+            chance=Dice(),
             limits=Limits(queue_limit=settings.queue_limit, max_attempts=settings.max_attempts),
             max_answer_bytes=bus.max_body_bytes - _REPLY_HEADERS_BYTES,
             now=loop.now(),
@@ -134,8 +144,6 @@ class Controller:
         loop.outbound = outbound = Outbound(
             bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), NoClaims(), records
         )
-        # A request goes on to a worker with headers added, in one NATS message.
-        room = bus.max_body_bytes - 2 * MAX_BLOCK_BYTES
         inbound = Inbound(subjects, schemas, min(settings.max_body_bytes, room), driver.feed, outbound.refuse)
         admin = Admin(subjects, router, records, outbound.reply_json, outbound.refuse)
         driver.start()

@@ -93,6 +93,8 @@ class RawWorker:
         if instance is not None:
             self.manifest["instance"] = instance
         self.dispatches: list[tuple[Block, bytes]] = []
+        self.replies: list[str] = []
+        """Where the answer to each dispatch goes."""
         self.controls: list[dict[str, Any]] = []
         self.registrations = 0
         self._beat: asyncio.Task[None] | None = None
@@ -127,6 +129,7 @@ class RawWorker:
         block = parse_block(raw)
         assert isinstance(block, Block)
         self.dispatches.append((block, body))
+        self.replies.append(reply)
         for headers, data in self.behave(subject, block, body) or ():
             self.bus.publish(reply, data, headers)
 

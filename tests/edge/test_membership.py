@@ -264,27 +264,19 @@ async def test_a_draining_controller_finishes_what_it_accepted_and_takes_nothing
     """Stopped with twenty requests under way while two hundred more come in: every one is answered by somebody."""
     leaving = await start_controller(controller_id="c-1")
     await start_controller(controller_id="c-2")
-    worker = await start_worker("w-1", max_concurrency=1000)
-    held: list[tuple[str, bytes]] = []
-
-    def hold(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
-        held.append((reply, body))
-
-    bus, direct = worker.bus, worker.bus._client.direct
-    sid = next(sid for sid, handler in direct.items() if handler == worker._dispatch)
-    direct[sid] = hold
+    worker = await start_worker("w-1", max_concurrency=1000, behave=lambda *_: None)
     first = [asyncio.create_task(caller.ask("test:echo", b"%d" % number)) for number in range(20)]
-    await until(lambda: len(held) == 20)
+    await until(lambda: len(worker.dispatches) == 20)
     more = [asyncio.create_task(caller.ask("test:echo", b"%d" % number)) for number in range(20, 220)]
     stopping = asyncio.create_task(leaving.stop())
-    await until(lambda: len(held) == 220)
-    for reply, body in held:
-        bus.publish(reply, body)
+    await until(lambda: len(worker.dispatches) == 220)
+    for reply, (_, body) in zip(worker.replies, worker.dispatches, strict=True):
+        worker.bus.publish(reply, body)
     done = await asyncio.gather(*first, *more)
     await stopping
     assert [body for _, body, _ in done] == list(range(220))
     assert {headers["crank-controller"] for _, _, headers in done} == {"c-1", "c-2"}
-    direct[sid] = worker._dispatch
+    worker.behave = lambda *_: [(None, b"{}")]
     assert (await caller.ask("test:echo", timeout_s=1))[2]["crank-controller"] == "c-2"
 
 

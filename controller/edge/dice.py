@@ -23,10 +23,12 @@ class Dice:
         self._words: list[int] = []
 
     def getrandbits(self, k: int, /) -> int:
-        """``k`` bits, up to 128, from the system; none is given out twice."""
+        """``k`` bits from the system; none is given out twice."""
         words = self._words
-        if len(words) < 2:
+        while len(words) << 6 < k:
             words += _unpack(os.urandom(8 * _WORDS))
-        if k <= 64:
-            return words.pop() >> 64 - k
-        return (words.pop() << 64 | words.pop()) >> 128 - k
+        number, bits = 0, 0
+        while bits < k:
+            number = number << 64 | words.pop()
+            bits += 64
+        return number >> bits - k

@@ -8,15 +8,16 @@ from controller.edge.dice import Dice
 
 
 def test_an_id_has_the_bits_that_were_asked_for() -> None:
-    """Every size within its range, and every bit of it is used."""
+    """Every size within its range, every bit of it is used, and none of none."""
     dice = Dice()
-    for k in (1, 7, 8, 12, 62, 64, 96, 128):
+    for k in (1, 7, 8, 12, 62, 64, 96, 128, 192, 1000):
         seen = 0
         for _ in range(200):
             number = dice.getrandbits(k)
             assert 0 <= number < 1 << k
             seen |= number
         assert seen == (1 << k) - 1
+    assert dice.getrandbits(0) == 0
 
 
 def test_ids_do_not_repeat_across_blocks() -> None:

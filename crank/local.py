@@ -114,7 +114,8 @@ class Local:
                 "stop that one, or give this one a folder of its own with --state"
             ) from None
         except OSError as error:
-            raise LocalError(f"the state folder {self.state} cannot be used: {error.strerror}") from None
+            reason = "it is a file" if self.state.is_file() else error.strerror
+            raise LocalError(f"the state folder {self.state} cannot be used: {reason}") from None
 
     def _command(self, *arguments: str) -> list[str]:
         # -P: a folder named workers/ in the user's project must not hide ours.

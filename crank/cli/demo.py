@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from crank.cli.endings import FAILED, called, printable, told
+from crank.cli.endings import FAILED, called, printable, told, why
 
 if TYPE_CHECKING:
     from crank.client import Client, Frame
@@ -51,7 +51,7 @@ async def _demo() -> int:
     except CrankError as error:
         click.echo(told(error), err=True)
     except (LocalError, _Wrong, OSError) as error:
-        click.echo(f"crank: {error}", err=True)
+        click.echo(f"crank: {why(error)}", err=True)
     else:
         click.echo(f"\nEverything is stopped, and nothing is left behind.\nNext: {called()} up")
         return 0

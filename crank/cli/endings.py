@@ -26,6 +26,13 @@ def end(message: str, code: int) -> NoReturn:
     raise click.exceptions.Exit(code)
 
 
+def why(error: Exception) -> str:
+    """``error`` for a person: of what the system refuses, the place and its reason without the number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
 def say(message: str) -> None:
     """Say ``message`` on stderr, each line broken at words on a terminal."""
     click.echo("\n".join(_wrapped(line, "") for line in message.split("\n")), err=True)

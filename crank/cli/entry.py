@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from crank.cli.endings import FAILED, USAGE, say
+from crank.cli.endings import FAILED, USAGE, say, why
 
 _COMMANDS = {
     "up": ("up", "Start a NATS server, a controller and workers, until Ctrl-C."),
@@ -110,8 +110,7 @@ def main() -> NoReturn:
         code = 130  # as a shell reports Ctrl-C
     except OSError as error:
         if not isinstance(error, BrokenPipeError):  # there the reader of a pipe went away, and knows it
-            place = f"{error.filename}: " if error.filename else ""
-            say(f"crank: {place}{error.strerror or error}")
+            say(f"crank: {why(error)}")
         code = FAILED
     _let_go_of_output()
     sys.exit(code if isinstance(code, int) else 0)

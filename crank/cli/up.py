@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import errno
 import socket
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crank.cli.endings import FAILED, USAGE, called, end, say
+from crank.cli.endings import FAILED, USAGE, called, end, say, why
 from crank.cli.options import prepare_ready_file
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def _plans(workers: str) -> list[WorkerPlan]:
             end(f"--workers: {error}", USAGE)
     unknown = [name for name in names if ":" not in name and name.replace("-", "_") not in REFERENCE]
     if unknown or not names:
-        wrong = ", ".join(unknown) or repr(workers)
+        near = [match for name in unknown for match in difflib.get_close_matches(name, REFERENCE, 1)]
+        wrong = (", ".join(unknown) or repr(workers)) + (f" (did you mean {', '.join(near)}?)" if near else "")
         end(f"--workers: there is no {wrong}; there are: {', '.join(REFERENCE)}; or all, none, MODULE:ATTR", USAGE)
     return plans(names)
 
@@ -136,7 +138,7 @@ async def _up(local: Local, ready_file: Path | None, settings: ControllerSetting
         await unless_stopped(serve(), stop)
         click.echo("Stopping: workers, controller, NATS server …", err=True)
     except (LocalError, CrankError, OSError) as error:
-        say(f"crank: {error}" + ("\nThe others are being stopped." if started else ""))
+        say(f"crank: {why(error)}" + ("\nThe others are being stopped." if started else ""))
         code = FAILED
     finally:
         if ready_file is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from bus.addresses import is_nats_url
 from tests.cli.conftest import ROOT, Crank, clean_environment
 
 Env = dict[str, str]
@@ -37,7 +38,14 @@ def test_output_that_cannot_be_written_is_one_line(tmp_path: Path, installation:
     assert (done.returncode, done.stderr) == (1, "crank: No space left on device\n")
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@full
+def test_an_installation_that_cannot_be_told_of_is_stopped(tmp_path: Path) -> None:
+    """By the same line; nobody could stop what they do not know of."""
+    done = _shell("crank up --nats-port 0 --http-port 0 --workers none > /dev/full", tmp_path, {})
+    assert (done.returncode, done.stderr.splitlines()[0]) == (1, "crank: No space left on device")
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-"])
 def test_closed_output_is_output_that_nobody_reads(tmp_path: Path, installation: Env, closed: str) -> None:
     """Services start commands like this."""
     done = _shell(f'crank request greet:hello_world \'{{"name":"A"}}\' {closed}', tmp_path, installation)
@@ -49,7 +57,7 @@ def test_a_state_folder_that_is_a_file_is_one_line(crank: Crank, tmp_path: Path)
     (tmp_path / "README.md").touch()
     done = crank("up", "--nats-port", "0", "--http-port", "0", "--state", "README.md")
     assert done.returncode == 1
-    assert done.stderr == f"crank: the state folder {tmp_path / 'README.md'} cannot be used: File exists\n"
+    assert done.stderr == f"crank: the state folder {tmp_path / 'README.md'} cannot be used: it is a file\n"
 
 
 @pytest.mark.parametrize("command", [["controller"], ["up", "--nats-port", "0"]])
@@ -63,17 +71,22 @@ def test_a_ready_file_that_cannot_be_written_is_told_before_anything_starts(
     assert f"--ready-file: {place} cannot be written: {why}" in done.stderr
 
 
-@pytest.mark.parametrize("url", ["4222", "http://127.0.0.1:4222", "bogus", "nats://", "nats://a:b", "nats://a,", ""])
-def test_what_is_no_nats_url_is_told_before_anything_is_connected_to(crank: Crank, url: str) -> None:
+@pytest.mark.parametrize("command", [["request", "a:b"], ["controller"]])
+def test_what_is_no_nats_url_is_told_before_anything_is_connected_to(crank: Crank, command: list[str]) -> None:
     """By the flag that it came in."""
-    for command in (["request", "a:b"], ["controller"]) if url else (["request", "a:b"],):
-        done = crank(*command, "--nats", url)
-        assert (done.returncode, done.stdout) == (2, "")
-        assert "a NATS URL, such as nats://127.0.0.1:4222" in done.stderr
-        assert "--nats" in done.stderr
+    done = crank(*command, "--nats", "http://127.0.0.1:4222")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "a NATS URL, such as nats://127.0.0.1:4222" in done.stderr
+    assert "--nats" in done.stderr
 
 
-@pytest.mark.parametrize("command", [["workers"], ["worker", "hello_world"], ["controller"]])
+def test_a_nats_url_has_a_scheme_of_nats_and_a_host() -> None:
+    """Several may be separated by commas."""
+    assert all(map(is_nats_url, ("nats://a", "tls://u:p@[::1]:4222", "ws://a:1, wss://b")))
+    assert not any(map(is_nats_url, ("4222", "bogus", "http://a", "nats://", "nats://a:b", "nats://a,", "", None)))
+
+
+@pytest.mark.parametrize("command", [["workers"], ["controller"]])
 def test_a_variable_that_is_no_nats_url_is_told_by_its_name(crank: Crank, command: list[str]) -> None:
     """Nobody looks for a flag that they did not write."""
     done = crank(*command, env={"CRANK_NATS_URL": "4222"})

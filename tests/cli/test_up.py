@@ -140,6 +140,7 @@ def test_what_was_registered_is_still_there_after_a_restart(start: Start, crank:
     ("flags", "said"),
     [
         (["--workers", "no_such"], "there is no no_such"),
+        (["--workers", "hello_wrld"], "did you mean hello_world?"),
         (["--workers", ""], "hello_world, streaming, email_parser"),
         (["--http-port", "many"], "--http-port must be a port"),
         (["--nats-port", "70000"], "--nats-port"),

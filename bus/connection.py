@@ -213,7 +213,8 @@ class Bus:
                 timeout_s,
             )
         except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
-            raise BusUnavailable(f"no NATS server answers at {_public(url)}: {(last or [str(error)])[0]}") from None
+            why = (last or [str(error) or "it said nothing"])[0]
+            raise BusUnavailable(f"no NATS server answers at {_public(url)}: {why}") from None
         await bus.subscribe(f"{bus._inbox}.*", bus._on_inbox)
         return bus
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from crank.client import Client as Client
+    from crank.client import CrankError as CrankError
     from workers import Context as Context
     from workers import DeclarationError as DeclarationError
     from workers import PermanentError as PermanentError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Client": "crank.client",
     "Context": "workers",
+    "CrankError": "crank.client",
     "DeclarationError": "workers",
     "PermanentError": "workers",
     "RegistrationRefused": "workers",

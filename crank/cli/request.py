@@ -28,7 +28,7 @@ Examples:
 @click.argument("capability", metavar="VERB:NAME", type=CapabilityName())
 @click.argument("data", required=False, metavar="[DATA|@FILE|-]")
 @click.option("--timeout-ms", type=click.IntRange(1, _MAX_TIMEOUT_MS), help="How long the answer may take.")
-@click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Who goes first when workers are busy.")
+@click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Passed on to the worker.")
 @click.option("--version", "version_range", metavar="RANGE", help="Which versions will do, such as ^1.2 or '>=2,<3'.")
 @click.option(
     "--header", "headers", metavar="KEY=VALUE", type=HeaderLine(), multiple=True, help="Sent along; may be repeated."

@@ -92,6 +92,8 @@ class Schemas:
 
     def check(self, schema: str, body: bytes) -> Mismatch | None:
         """Validate ``body`` against ``schema``, which was accepted at registration; None when it fits."""
+        if not body:
+            return Mismatch(False, "", "it is empty")
         try:
             value = _decode(body)
         except (ValueError, RecursionError) as error:  # msgspec.DecodeError is a ValueError
@@ -122,7 +124,9 @@ def _compile(text: str) -> _Compiled | str:
     try:
         schema = msgspec.json.decode(text)
         load = load_of(schema)  # first: compiling unfolds references too
-        return _Compiled(jsonschema_rs.Draft202012Validator(schema, pattern_options=_LINEAR, offline=True), load)
+        # Messages go into headers and logs, and what is in a payload is nobody's business there.
+        validator = jsonschema_rs.Draft202012Validator(schema, pattern_options=_LINEAR, offline=True, mask="the value")
+        return _Compiled(validator, load)
     except TooMuch as error:
         return str(error)
     except (ValueError, jsonschema_rs.ReferencingError, RecursionError) as error:  # ValidationError is a ValueError

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -102,6 +101,4 @@ async def test_work_that_nobody_waits_for_gives_its_place_back(guided: Env, capa
         lost = (client.request(capability, 30, timeout_ms=200) for _ in range(4))
         for outcome in await asyncio.gather(*lost, return_exceptions=True):
             assert isinstance(outcome, CrankError | Answer)
-        started = time.monotonic()
-        assert (await client.request(capability, 0, timeout_ms=5000)).body == b"done"
-        assert time.monotonic() - started < 3
+        assert (await client.request(capability, 0, timeout_ms=3000)).body == b"done"

@@ -116,12 +116,15 @@ def test_any_text_is_a_range_or_not(text: str) -> None:
     "text", ["1." * 100_000, "||" * 60, "^1 " * 42, "<" * 128, "1-" * 64, "x.x.x " * 21, " " * 10**6]
 )
 def test_hostile_text_costs_nothing(text: str) -> None:
-    """A caller's range reaches a regular expression, and is answered at once."""
+    """A caller's range reaches a regular expression, and is answered before this machine has counted far."""
+    start = time.perf_counter()
+    sum(range(1_000_000))
+    unit = time.perf_counter() - start
     start = time.perf_counter()
     is_range(text)
     parse_version(text)
     in_range("1.2.3-" + "a." * 20 + "b", text)
-    assert time.perf_counter() - start < 0.1
+    assert (time.perf_counter() - start) / unit < 5
 
 
 def test_the_newest_follows_semantic_precedence() -> None:

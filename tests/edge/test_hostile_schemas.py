@@ -16,7 +16,7 @@ from controller.edge.schemas import Schemas
 from subjects.manifests import Manifest, parse_manifest
 
 # What took seconds, minutes or for ever has to be done while this machine, as busy as it is, counts this far so often.
-_COUNT, _TIMES = 1_000_000, 50
+_COUNT, _TIMES = 1_000_000, 200
 
 
 @contextmanager

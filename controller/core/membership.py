@@ -1,8 +1,8 @@
 """Owns how workers come, stay and leave: registrations, departures, heartbeats, and the registry stream behind them.
 
 A registration is in force when the stream has stored it, under the sequence that was known when it arrived; so of two
-controllers only one wins. *Gone* is each controller's own view and is never written. ``router`` calls it and is told
-which dispatches are lost and which offers became free.
+controllers only one wins. *Gone* is each controller's own view and is never written: see ``presence``. ``router`` calls
+both.
 """
 
 from __future__ import annotations

@@ -86,7 +86,5 @@ class Flights(dict[DispatchId, Flight]):
         registry = self._world.registry
         if offer.worker.capacity is not None:
             self._freed(registry.refresh(offer.worker))
-            return
-        group = registry.groups.get(offer.capability)  # forgotten, when nobody offers it any more
-        if group is not None and group.refresh(offer):
+        elif registry.refresh_offer(offer):
             self._freed([offer])

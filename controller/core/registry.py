@@ -119,7 +119,12 @@ class Registry:
 
     def refresh(self, worker: Worker) -> list[Offer]:
         """Enter a worker's present state into the pools; returns the offers that became free."""
-        return [offer for offer in worker.offers if self.groups[offer.capability].refresh(offer)]
+        return [offer for offer in worker.offers if self.refresh_offer(offer)]
+
+    def refresh_offer(self, offer: Offer) -> bool:
+        """As ``refresh``, for one offer: whether it became free. A forgotten capability has no pools to enter."""
+        group = self.groups.get(offer.capability)
+        return group is not None and group.refresh(offer)
 
     # Liveness -------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from harness import HELLO, House, controls, of_kind, spec
 
 from controller.core import nearby as nearby_module
@@ -9,7 +10,7 @@ from controller.core import registry as registry_module
 from controller.core.commands import ReplyJson, ReplyRefusal
 from controller.core.events import Closing
 from controller.core.nearby import GUESSES_PER_S, Nearby
-from subjects.answers import NO_RESPONDERS, Frame, Result
+from subjects.answers import NO_RESPONDERS, Answer, Frame, Result
 from subjects.errors import ErrorKind
 from subjects.tokens import CapabilityId
 
@@ -68,17 +69,26 @@ def test_capabilities_that_nobody_offers_are_forgotten_when_there_are_too_many(m
     assert house.request("stays:here").dispatches
 
 
-def test_an_answer_for_a_forgotten_capability_still_reaches_its_caller(monkeypatch: object) -> None:
-    """Its worker left and its name was pushed out, and the work comes back all the same."""
+@pytest.mark.parametrize("load", [{}, {"capacity": 8}])
+@pytest.mark.parametrize("answer", [Result(b"done"), NO_RESPONDERS])
+def test_an_answer_for_a_forgotten_capability_still_reaches_its_caller(
+    monkeypatch: object, load: dict[str, int], answer: Answer
+) -> None:
+    """Its worker left and its name was pushed out, and what becomes of the work is told all the same."""
     monkeypatch.setattr(registry_module, "MAX_CAPABILITIES", 1)  # type: ignore[attr-defined]
     house = House()
     house.register("w-1", spec("made:up"))
+    house.beat("w-1", **load)
     call = house.request("made:up")
     house.deregister("w-1")
     house.register("w-2", spec("other:thing"))
     assert "made:up" not in house.world.registry.groups
-    house.answers(call, Result(b"done"))
-    assert call.answer.body == b"done"
+    house.answers(call, answer)
+    if isinstance(answer, Result):
+        assert call.answer.body == b"done"
+    else:
+        assert call.kind is ErrorKind.NO_WORKER
+    assert house.router.in_flight == 0
 
 
 def test_a_budget_buys_the_workers_it_can_pay_and_else_the_best_offer_is_named() -> None:

@@ -6,8 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crank.client import Client as Client
-    from crank.client import CrankError as CrankError
+    from callers import Client as Client
+    from callers import CrankError as CrankError
     from workers import Context as Context
     from workers import DeclarationError as DeclarationError
     from workers import PermanentError as PermanentError
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from workers import WorkerError as WorkerError
 
 _HOMES = {
-    "Client": "crank.client",
+    "Client": "callers",
     "Context": "workers",
-    "CrankError": "crank.client",
+    "CrankError": "callers",
     "DeclarationError": "workers",
     "PermanentError": "workers",
     "RegistrationRefused": "workers",

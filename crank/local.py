@@ -14,8 +14,8 @@ from collections.abc import Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from callers import Client, CrankError
 from crank.children import Child
-from crank.client import Client, CrankError
 from crank.natsd import NatsServer, NatsServerError
 from crank.targets import name_of
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from workers import Worker
 
 
-OWN = ("bus", "controller", "crank", "subjects", "workers")
+OWN = ("bus", "callers", "controller", "crank", "subjects", "workers")
 """Our packages, by the names that a user's modules had better not have."""
 
 

@@ -10,9 +10,9 @@ import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from workers.codecs import Decode, Encode, Schema, reading, writing
+from callers.codecs import Decode, Encode, Schema, Unfit, reading, writing
 from workers.context import Context
-from workers.errors import DeclarationError
+from workers.errors import DeclarationError, PermanentError
 
 Kind = Literal["coroutine", "generator", "plain"]
 _STREAMS = (AsyncGenerator, AsyncIterable, AsyncIterator)
@@ -40,7 +40,10 @@ class Handler(NamedTuple):
         """
         if self.decode is None:
             return self.function(context) if self.wants_context else self.function()
-        payload = self.decode(body)
+        try:
+            payload = self.decode(body)
+        except Unfit as error:
+            raise PermanentError(f"The payload {error}", code=error.code) from None
         if not self.wants_context:
             return self.function(payload)
         return self.function(context, payload) if self.context_first else self.function(payload, context)
@@ -69,7 +72,7 @@ def read_handler(function: Callable[..., Any]) -> Handler:
     try:
         read = reading(_payload_type(function, hints)) if "payload" in takes else None
         write = writing(_answer_type(hints, kind, name))
-    except DeclarationError as error:
+    except TypeError as error:
         raise DeclarationError(f"{name}: {error}") from None
     return Handler(
         function=function,

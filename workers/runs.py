@@ -15,9 +15,9 @@ import logging
 import time
 from typing import Any
 
+from callers.codecs import Encode, encode_any
 from subjects.answers import Fault, Frame, FrameKind, Result
 from subjects.dispatches import DispatchHeaders
-from workers.codecs import Encode, encode_any
 from workers.context import Context
 from workers.declarations import Offer
 from workers.errors import DeclarationError, Failure, PermanentError

@@ -20,7 +20,7 @@ import msgspec
 from crank.cli.endings import FAILED, called, printable, told, why
 
 if TYPE_CHECKING:
-    from crank.client import Client, Frame
+    from callers import Client, Frame
 
 # Two of the first, so that there is something to choose from.
 _WORKERS = ("hello_world", "hello_world", "streaming", "email_parser")
@@ -39,8 +39,8 @@ def demo() -> None:
 
 
 async def _demo() -> int:
+    from callers.failures import CrankError
     from crank.cli.stopping import stop_event, unless_stopped
-    from crank.failures import CrankError
     from crank.local import LocalError
 
     stop = stop_event()
@@ -70,7 +70,7 @@ async def _play() -> None:
 @asynccontextmanager
 async def _installation() -> AsyncIterator[Client]:
     """The same as ``crank up`` starts, in a folder that goes away."""
-    from crank.client import Client
+    from callers import Client
     from crank.local import Local, plans
 
     state = Path(tempfile.mkdtemp(prefix="crank-demo-"))
@@ -138,7 +138,7 @@ async def _decide(client: Client) -> None:
 
 
 async def _refuse(client: Client) -> None:
-    from crank.failures import CrankError
+    from callers.failures import CrankError
 
     _say("A refusal says what to do: greet:helo_world")
     try:

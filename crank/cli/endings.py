@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from crank.failures import CrankError
+    from callers.failures import CrankError
     from subjects.errors import Offence
 
 T = TypeVar("T")
@@ -52,7 +52,7 @@ def run_client(work: Coroutine[Any, Any, T], *, as_json: bool, body_hint: str = 
     """
     import asyncio
 
-    from crank.failures import CrankError, Unreachable
+    from callers.failures import CrankError, Unreachable
 
     try:
         return asyncio.run(work)
@@ -78,7 +78,7 @@ def json_problem(error: CrankError) -> bytes:
 
 def told(error: CrankError, indent: str = "") -> str:
     """The failure for a person: code and title, what to do, each offence, each worker left out, when to try again."""
-    from crank.failures import Unreachable
+    from callers.failures import Unreachable
 
     problem = error.problem
     if isinstance(error, Unreachable):
@@ -90,12 +90,7 @@ def told(error: CrankError, indent: str = "") -> str:
     lines += [f"- {left_out.worker_id}: {left_out.reason}" for left_out in problem.candidates]
     if problem.worker_code is not None and problem.worker_message and problem.worker_message not in problem.detail:
         lines.append(f"The worker said {problem.worker_code}: {problem.worker_message}")
-    if problem.near and not all(name in problem.detail for name in problem.near):
-        lines.append(f"There is: {', '.join(problem.near)}")
-    if problem.maybe_executed and "may have run" not in problem.detail:
-        lines.append("The work may have run.")
-    if problem.retry_after_ms is not None:
-        lines.append(f"Try again in {problem.retry_after_ms / 1000:g} s.")
+    lines += [error.hint] if error.hint else []
     if sys.stderr.isatty():
         head = click.style(head, fg="red", bold=True)
     return "\n".join([head, *(_wrapped(line, indent + "  ") for line in lines)])

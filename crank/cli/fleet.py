@@ -68,7 +68,7 @@ def capabilities(as_json: bool, nats_url: str, prefix: str) -> None:
 
 async def listed(what: str, nats_url: str, prefix: str) -> list[dict[str, Any]]:
     """Every item of an admin list, page by page."""
-    from crank.client import Client
+    from callers import Client
 
     async with await Client.connect(nats_url, prefix=prefix) as client:
         return await client.listed(what, limit=_PAGE)

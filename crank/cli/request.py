@@ -12,8 +12,8 @@ from crank.cli.endings import run_client
 from crank.cli.options import CapabilityName, HeaderLine, json_option, nats_option, read_data
 
 if TYPE_CHECKING:
+    from callers import Answer, Frame
     from crank.cli import show
-    from crank.client import Answer, Frame
 
 _MAX_TIMEOUT_MS = 86_400_000
 # \b keeps click from joining the lines.
@@ -79,8 +79,8 @@ async def _ask(
     nats_url: str,
     prefix: str,
 ) -> None:
+    from callers import Client
     from crank.cli import show
-    from crank.client import Client
 
     async with await Client.connect(nats_url, prefix=prefix) as client:
         started = time.perf_counter()

@@ -18,7 +18,7 @@ from crank.cli.endings import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from crank.client import Frame
+    from callers import Frame
 
 # More than this on a terminal is no longer read; a pipe always gets all of it.
 _MOST_PRETTY_BYTES = 256 * 1024

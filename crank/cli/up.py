@@ -116,8 +116,8 @@ def _free(port: int, flag: str, guess: str) -> None:
 
 
 async def _up(local: Local, ready_file: Path | None, settings: ControllerSettings) -> int:
+    from callers.failures import CrankError
     from crank.cli.stopping import stop_event, unless_stopped
-    from crank.failures import CrankError
     from crank.local import LocalError
     from crank.ready import write_ready
 
@@ -149,8 +149,8 @@ async def _up(local: Local, ready_file: Path | None, settings: ControllerSetting
 
 async def _tell(local: Local) -> None:
     """Print where everything is, and what to try."""
+    from callers import Client
     from crank.cli.fleet import names
-    from crank.client import Client
 
     async with await Client.connect(local.nats.url, prefix=local.prefix) as client:
         found = await client.listed("workers")

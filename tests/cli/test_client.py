@@ -9,7 +9,7 @@ import msgspec
 import pydantic
 import pytest
 
-from crank.client import Client, CrankError, Unreachable
+from callers import Client, CrankError, Unreachable
 from crank.natsd import NatsServer
 from subjects.errors import ErrorKind, Offence, Refusal
 from subjects.replies import ReplyMeta, build_refusal, build_reply
@@ -247,3 +247,48 @@ async def _until_asked(peer: Peer, subject: str) -> None:
     async with asyncio.timeout(5):
         while subject not in [asked.subject for asked in peer.asked]:
             await asyncio.sleep(0.01)
+
+
+class Greeting(msgspec.Struct):
+    greeting: str
+
+
+class Model(pydantic.BaseModel):
+    greeting: str
+
+
+async def test_an_answer_becomes_the_type_that_is_asked_for(nats_server: NatsServer, client: Client) -> None:
+    """A struct, a model, text and bytes are read from the same body."""
+    peer = await _peer(nats_server, (None, b'{"greeting":"Hello"}'))
+    answer = await client.request("a:b")
+    assert answer.decode(Greeting) == Greeting("Hello")
+    assert answer.decode(Model) == Model(greeting="Hello")
+    assert answer.decode(str) == '{"greeting":"Hello"}'
+    assert answer.decode(bytes) == answer.body
+    await peer.stop()
+
+
+@pytest.mark.parametrize(("body", "why"), [(b'{"greeting":1}', r"at \$\.greeting"), (b"{", "not JSON"), (b"\xff", "502")])
+async def test_an_answer_of_another_type_is_the_workers_failure(
+    nats_server: NatsServer, client: Client, body: bytes, why: str
+) -> None:
+    """It is a 502 like any other broken answer, with the place and with who sent it."""
+    peer = await _peer(nats_server, (build_reply(META, None, ""), body))
+    answer = await client.request("a:b")
+    for read in (lambda: answer.decode(Greeting), lambda: answer.decode(Model)):
+        with pytest.raises(CrankError, match=why) as caught:
+            read()
+        assert (caught.value.code, caught.value.meta["crank-worker"]) == (502, "w-1")
+    await peer.stop()
+
+
+async def test_the_hint_says_what_the_detail_leaves_out(nats_server: NatsServer, client: Client) -> None:
+    """Near matches, a possible execution and the time to wait, each once."""
+    refusal = Refusal(
+        ErrorKind.WORKER_LOST, "It went away.", retry_after_ms=1500, maybe_executed=True, near=("a:c", "a:d")
+    )
+    peer = await _peer(nats_server, build_refusal(refusal, META))
+    with pytest.raises(CrankError) as caught:
+        await client.request("a:b")
+    assert caught.value.hint == "There is: a:c, a:d. The work may have run. Try again in 1.5 s."
+    await peer.stop()

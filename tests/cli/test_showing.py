@@ -11,10 +11,10 @@ import sys
 import termios
 from pathlib import Path
 
+from callers import Answer
+from callers.failures import CrankError
 from crank.cli import decision, show
 from crank.cli.endings import told
-from crank.client import Answer
-from crank.failures import CrankError
 from crank.natsd import NatsServer
 from subjects.errors import ErrorKind, Offence, Refusal, Refused, problem_of
 from subjects.replies import ReplyMeta, build_reply

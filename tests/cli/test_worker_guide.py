@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from crank.client import Answer, Client, CrankError
+from callers import Answer, Client, CrankError
 from tests.cli.conftest import ROOT, Crank, clean_environment
 
 Env = dict[str, str]

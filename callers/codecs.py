@@ -1,7 +1,8 @@
 """Owns the way between a handler's Python types and bytes, and the JSON Schema (2020-12) that says it to others.
 
 ``bytes`` and ``str`` are the payload itself; everything else is JSON, read by msgspec, or by pydantic where a type
-holds a pydantic model. Called once per type at declaration; what it returns runs for every message.
+holds a pydantic model. ``workers.handlers`` calls it once per type at declaration, and what it returns runs for every
+message; ``callers.client`` reads answers with it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from workers.errors import DeclarationError, PermanentError
-
 Decode = Callable[[bytes], Any]
 Encode = Callable[[Any], tuple[bytes, str | None]]
 """``encode(value)`` → body and its media type; None is the contract's default, JSON."""
@@ -22,8 +21,19 @@ Schema = dict[str, Any]
 TEXT_CONTENT_TYPE = "text/plain; charset=utf-8"
 
 
+class Unfit(ValueError):
+    """Bytes that do not fit a type. The message goes on after their name: "is not JSON …", "does not fit at $.x …".
+
+    ``code`` is the contract's: 400 for what cannot be read at all, 422 for what is of another type.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Reading(NamedTuple):
-    """How payloads of one type are read. ``decode`` raises ``PermanentError`` 400 or 422, which names the path."""
+    """How payloads of one type are read. ``decode`` raises ``Unfit``."""
 
     decode: Decode
     schema: Schema | None
@@ -40,7 +50,7 @@ def reading(kind: Any) -> Reading:
     """How to read payloads of type ``kind``.
 
     Raises:
-        DeclarationError: neither msgspec nor pydantic can read it from JSON.
+        TypeError: neither msgspec nor pydantic can read it from JSON.
 
     """
     if kind is bytes:
@@ -57,7 +67,7 @@ def writing(kind: Any) -> Writing:
     """How to write answers of type ``kind``; ``Any`` goes by the value.
 
     Raises:
-        DeclarationError: it cannot become JSON.
+        TypeError: it cannot become JSON.
 
     """
     if kind is Any:
@@ -83,7 +93,7 @@ def _schema(kind: Any, mode: Any) -> tuple[Schema | None, Any]:
     except (TypeError, ValueError) as error:
         adapter = _adapter(kind)
         if adapter is None:
-            raise DeclarationError(f"{_name(kind)} cannot be read from or written to JSON: {_first(error)}") from None
+            raise TypeError(f"{_name(kind)} cannot be read from or written to JSON: {_first(error)}") from None
         return adapter.json_schema(mode=mode), adapter
     return (None if schema in ({}, {"type": "object"}) else schema), None
 
@@ -105,7 +115,7 @@ def _decode_text(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise PermanentError(f"The payload is not UTF-8 text (byte {error.start})", code=400) from None
+        raise Unfit(f"is not UTF-8 text (byte {error.start})", 400) from None
 
 
 def _msgspec_decode(decode: Decode) -> Decode:
@@ -137,12 +147,12 @@ def _pydantic_decode(adapter: Any) -> Decode:
     return read
 
 
-def _unfit(text: str, path: str) -> PermanentError:
-    return PermanentError(f"The payload does not fit at {path}: {text}", code=422)
+def _unfit(text: str, path: str) -> Unfit:
+    return Unfit(f"does not fit at {path}: {text}", 422)
 
 
-def _not_json(why: str) -> PermanentError:
-    return PermanentError(f"The payload is not JSON: {why}", code=400)
+def _not_json(why: str) -> Unfit:
+    return Unfit(f"is not JSON: {why}", 400)
 
 
 def _encode_bytes(value: Any) -> tuple[bytes, str | None]:

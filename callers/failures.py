@@ -1,6 +1,6 @@
 """Owns what a caller can catch: one exception for every refusal and failure, with the problem inside.
 
-CrankError           refused or failed; ``code``, ``kind``, ``detail`` and the whole ``problem``
+CrankError           refused or failed; ``code``, ``kind``, ``detail``, ``hint`` and the whole ``problem``
 └── Unreachable      nobody to talk to: no NATS server, or no controller behind it
 """
 
@@ -34,8 +34,23 @@ class CrankError(Exception):
 
     @property
     def detail(self) -> str:
-        """What went wrong and what to do next, for a person."""
+        """What went wrong, for a person, and what to do where that follows from it."""
         return self.problem.detail
+
+    @property
+    def hint(self) -> str:
+        """What else to know before asking again: what there is instead, whether the work may have run, when to try.
+
+        Empty where ``detail`` says it all.
+        """
+        problem, hints = self.problem, []
+        if problem.near and not all(name in problem.detail for name in problem.near):
+            hints.append(f"There is: {', '.join(problem.near)}.")
+        if problem.maybe_executed and "may have run" not in problem.detail:
+            hints.append("The work may have run.")
+        if problem.retry_after_ms is not None:
+            hints.append(f"Try again in {problem.retry_after_ms / 1000:g} s.")
+        return " ".join(hints)
 
 
 class Unreachable(CrankError):

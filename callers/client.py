@@ -1,7 +1,7 @@
 """Owns a caller's side of the contract: a request and its answer, a stream of frames, a cancel, an operator's question.
 
 It refuses to know how anything is shown. The command line calls it, and so does whoever writes
-``from crank.client import Client``.
+``from callers import Client``.
 """
 
 from __future__ import annotations
@@ -17,52 +17,20 @@ import msgspec
 from bus import Bus, BusUnavailable, NoResponder, Unanswered
 from bus.addresses import NATS_URL_RULE, is_nats_url
 from bus.connection import BusError
-from crank.failures import CrankError, Unreachable, failure, no_controller, unanswered
+from callers.codecs import encode_any
+from callers.failures import CrankError, Unreachable, failure, no_controller, unanswered
+from callers.frames import Answer, Frame, read_frame
 from subjects import headers as h
-from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
-from subjects.headers import Block, build_block, one_line, parse_block
+from subjects.errors import ErrorKind
+from subjects.headers import build_block, one_line
 from subjects.names import DEFAULT_PREFIX, Subjects
-from subjects.replies import Reply, read_reply
 from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability, is_token
-from workers.codecs import encode_any
-
-__all__ = ["Answer", "Client", "CrankError", "Frame", "Unreachable"]
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 # A controller that dies sends no end: without a time-out of the caller's own, this much silence ends a wait.
 IDLE_TIMEOUT_S = 60.0
 # The controller answers a deadline itself; its answer may be this late before silence is called silence.
 _GRACE_S = 2.0
-
-
-class Frame(msgspec.Struct, frozen=True):
-    """A piece of a streamed answer, or the whole answer as one ``end``. ``kind`` is chunk, progress or end."""
-
-    kind: str
-    seq: int
-    body: bytes
-    meta: dict[str, str]
-    """The contract's reply headers by lower-case name: crank-worker, crank-version, crank-attempts, …"""
-    passed: str
-    """The worker's own header lines."""
-
-    @property
-    def content_type(self) -> str:
-        """The body's media type, or "" when the worker named none."""
-        return self.meta.get("content-type", "")
-
-
-class Answer(Frame, frozen=True):
-    """A whole answer; of a stream, all its chunks joined."""
-
-    def json(self) -> Any:
-        """The body decoded.
-
-        Raises:
-            msgspec.DecodeError: it is not JSON.
-
-        """
-        return msgspec.json.decode(self.body)
 
 
 class Client:
@@ -93,6 +61,11 @@ class Client:
             raise Unreachable(
                 f"{error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL."
             ) from None
+        return await cls.on(bus, prefix)
+
+    @classmethod
+    async def on(cls, bus: Bus, prefix: str = DEFAULT_PREFIX) -> Self:
+        """A client on a connection that is there already; closing the client closes it."""
         client = cls(bus, prefix)
         await bus.subscribe(f"{client._inbox}.*", client._on_reply)
         return client
@@ -157,7 +130,8 @@ class Client:
         try:
             self._send(self._subjects.request(CapabilityId(capability)), body, block, inbox)
             while not ended:
-                frame, ended = await self._next(queue, patience_s, rid)
+                frame = await self._next(queue, patience_s, rid)
+                ended = frame.kind == "end"
                 yield frame
         except CrankError:
             ended = True
@@ -179,15 +153,13 @@ class Client:
 
     async def _next(
         self, queue: asyncio.Queue[tuple[bytes | None, bytes]], patience_s: float, request_id: RequestId
-    ) -> tuple[Frame, bool]:
+    ) -> Frame:
         try:
             raw, body = await asyncio.wait_for(queue.get(), patience_s)
         except TimeoutError:
             self._give_up(request_id)
             raise unanswered(patience_s, request_id) from None
-        block, reply = _read(raw, body, self._subjects.prefix)
-        kind = reply.frame or "end"
-        return Frame(kind, reply.seq, body, reply.meta, block.passed), kind == "end"
+        return read_frame(raw, body, self._subjects.prefix)
 
     def _give_up(self, request_id: RequestId) -> None:
         """Cancel without waiting. Controllers answer a cancel or ignore it, so it has a reply subject: nobody's."""
@@ -244,8 +216,7 @@ class Client:
             raise Unreachable("a controller listens, but did not answer within 5 s; look at its log") from None
         except BusError as error:
             raise Unreachable(str(error)) from None
-        _read(message.headers, message.body, self._subjects.prefix)
-        return message.body
+        return read_frame(message.headers, message.body, self._subjects.prefix).body
 
     def _on_reply(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         queue = self._waiting.get(subject)
@@ -268,19 +239,3 @@ def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> list[tuple[str,
     names = {name.lower() for name in given}
     pairs = [(name, value) for name, value in own.items() if name.lower() not in names]
     return pairs + [(name, one_line(value, 4096)) for name, value in given.items()]
-
-
-def _read(raw: bytes | None, body: bytes, prefix: str) -> tuple[Block, Reply]:
-    """The reply's headers, or the failure that they tell of, raised."""
-    block = parse_block(raw)
-    if isinstance(block, Refusal):
-        raise failure(ErrorKind.WORKER_PROTOCOL, f"The reply cannot be read. {block.detail}")
-    if block.status == 503 and not body:
-        raise no_controller(prefix)
-    reply = read_reply(block)
-    if reply.code:
-        problem = parse_problem(body)
-        if problem is None:  # not one of our controllers
-            problem = Problem(type="about:blank", title=reply.error or "Failed", status=reply.code, detail=reply.error)
-        raise CrankError(problem, reply.meta)
-    return block, reply

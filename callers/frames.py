@@ -1,0 +1,91 @@
+"""Owns what a caller gets: a piece of a streamed answer or a whole one, read from a reply, and its body as a type.
+
+``callers.client`` makes them.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+
+from callers.codecs import Decode, Unfit, reading
+from callers.failures import CrankError, failure, no_controller
+from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
+from subjects.headers import parse_block
+from subjects.replies import read_reply
+
+T = TypeVar("T")
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """A piece of a streamed answer, or the whole answer as one ``end``. ``kind`` is chunk, progress or end."""
+
+    kind: str
+    seq: int
+    body: bytes
+    meta: dict[str, str]
+    """The contract's reply headers by lower-case name: crank-worker, crank-version, crank-attempts, …"""
+    passed: str
+    """The worker's own header lines."""
+
+    @property
+    def content_type(self) -> str:
+        """The body's media type, or "" when the worker named none."""
+        return self.meta.get("content-type", "")
+
+    def json(self) -> Any:
+        """The body, which is JSON, as dicts, lists, text and numbers.
+
+        Raises:
+            CrankError: 502, it is not JSON.
+
+        """
+        return self.decode(object)
+
+    def decode(self, kind: type[T]) -> T:
+        """The body as ``kind``: bytes, text, or JSON that fits a dataclass, msgspec struct or pydantic model.
+
+        Raises:
+            CrankError: 502, it does not fit; the message names the place.
+            TypeError: ``kind`` is nothing that JSON can become.
+
+        """
+        wanted: Any = kind
+        try:
+            found: T = _decoder(wanted)(self.body)
+        except Unfit as error:
+            raise CrankError(failure(ErrorKind.WORKER_PROTOCOL, f"The answer {error}.").problem, self.meta) from None
+        return found
+
+
+class Answer(Frame, frozen=True):
+    """A whole answer; of a stream, all its chunks joined."""
+
+
+@lru_cache(maxsize=256)
+def _decoder(kind: Any) -> Decode:
+    return reading(kind).decode
+
+
+def read_frame(raw: bytes | None, body: bytes, prefix: str) -> Frame:
+    """A reply as a frame; one that tells of a failure is raised.
+
+    Raises:
+        CrankError: refused, failed, or not to be read.
+        Unreachable: nats-server says that nobody listens.
+
+    """
+    block = parse_block(raw)
+    if isinstance(block, Refusal):
+        raise failure(ErrorKind.WORKER_PROTOCOL, f"The reply cannot be read. {block.detail}")
+    if block.status == 503 and not body:
+        raise no_controller(prefix)
+    reply = read_reply(block)
+    if reply.code:
+        problem = parse_problem(body)
+        if problem is None:  # not one of our controllers
+            problem = Problem(type="about:blank", title=reply.error or "Failed", status=reply.code, detail=reply.error)
+        raise CrankError(problem, reply.meta)
+    return Frame(reply.frame or "end", reply.seq, body, reply.meta, block.passed)

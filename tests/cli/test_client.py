@@ -268,7 +268,9 @@ async def test_an_answer_becomes_the_type_that_is_asked_for(nats_server: NatsSer
     await peer.stop()
 
 
-@pytest.mark.parametrize(("body", "why"), [(b'{"greeting":1}', r"at \$\.greeting"), (b"{", "not JSON"), (b"\xff", "502")])
+@pytest.mark.parametrize(
+    ("body", "why"), [(b'{"greeting":1}', r"at \$\.greeting"), (b"{", "not JSON"), (b"\xff", "502")]
+)
 async def test_an_answer_of_another_type_is_the_workers_failure(
     nats_server: NatsServer, client: Client, body: bytes, why: str
 ) -> None:

@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PEERS := $(VENV)/.peers
 # The first Python that is new enough; `make PYTHON=/path/to/python …` names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -22,6 +23,11 @@ $(INSTALLED): requirements-dev.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# What only the benchmark needs: a peer to compare with, and something to draw with.
+$(PEERS): requirements-bench.lock $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
 demo: $(INSTALLED)  ## start everything on free ports, send real requests, show what was decided, stop
 	@$(BIN)/crank demo
 
@@ -37,8 +43,9 @@ check: $(INSTALLED)  ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(INSTALLED)  ## what a request costs, against a direct one and a router that decides nothing, in one run
-	$(BIN)/python -m bench
+bench: $(PEERS)  ## what a request costs, against a direct one, a router that decides nothing, and peers, in one run
+	@mkdir -p bench/results
+	$(BIN)/python -m bench --json bench/results/bench.json --png bench/results/bench.png
 	$(BIN)/python -m bench.selection
 
 # One resolution for every platform; the index it came from is no part of it.
@@ -48,6 +55,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 lock: $(INSTALLED)  ## resolve the dependencies anew
 	$(COMPILE) --upgrade -o requirements.lock
 	$(COMPILE) --upgrade --constraints requirements.lock --group dev -o requirements-dev.lock
+	$(COMPILE) --upgrade --constraints requirements-dev.lock --group bench -o requirements-bench.lock
 
 clean:  ## remove what the targets above made, but not .crank
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -20,12 +20,19 @@ from subjects.tokens import (
 DEFAULT_PREFIX = "crank"
 QUEUE_CONTROLLERS = "controllers"
 QUEUE_WORKER = "w"
+SERVICE_NAME = "crank-controller"
 
 
 def _token(text: str, what: str) -> str:
     if not is_token(text):
         raise ValueError(f"{what} {text!r} is not a token ({TOKEN_RULE})")
     return text
+
+
+def service(verb: str, name: str = "", instance: str = "") -> str:
+    """``$SRV.<verb>[.<name>[.<instance>]]``: NATS's services protocol (ADR-32); it has no installation's prefix."""
+    parts = (_token(part, "part of a service subject") for part in (verb, name, instance) if part)
+    return ".".join(("$SRV", *parts))
 
 
 class Subjects:

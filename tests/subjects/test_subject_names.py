@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from subjects.names import Subjects
+from subjects.names import Subjects, service
 from subjects.tokens import (
     CapabilityId,
     ControllerId,
@@ -189,3 +189,12 @@ def test_no_answer_goes_where_it_would_be_a_message_of_ours_or_of_the_server(pre
     assert not subjects.may_reply(f"{prefix}.{rest}")
     assert not subjects.may_reply(f"$JS.{rest}")
     assert subjects.may_reply(f"_INBOX.{rest}") or prefix == "_INBOX"
+
+
+def test_the_services_protocol_has_subjects_of_its_own() -> None:
+    """`$SRV` with a verb, and a service and one instance of it where they are named."""
+    assert service("PING") == "$SRV.PING"
+    assert service("INFO", "crank-controller") == "$SRV.INFO.crank-controller"
+    assert service("STATS", "crank-controller", "c-1-0a") == "$SRV.STATS.crank-controller.c-1-0a"
+    with pytest.raises(ValueError, match="not a token"):
+        service("STATS", "crank.controller")

@@ -10,19 +10,17 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncGenerator, Mapping
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import msgspec
 
 from bus import Bus, BusUnavailable, NoResponder, Unanswered
 from bus.addresses import NATS_URL_RULE, is_nats_url
 from bus.connection import BusError
-from callers.codecs import encode_any
+from callers.asking import Options, block_of, body_of, id_of
 from callers.failures import CrankError, Unreachable, failure, no_controller, unanswered
 from callers.frames import Answer, Frame, read_frame
-from subjects import headers as h
 from subjects.errors import ErrorKind
-from subjects.headers import build_block, one_line
 from subjects.names import DEFAULT_PREFIX, Subjects
 from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability, is_token
 
@@ -80,7 +78,7 @@ class Client:
         """Send what is pending and close."""
         await self._bus.close()
 
-    async def request(self, capability: str, data: object = b"", **options: Any) -> Answer:
+    async def request(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
         """Ask, and wait for the whole answer. ``data`` and ``options`` as for ``stream``.
 
         Raises:
@@ -96,21 +94,13 @@ class Client:
         return Answer("end", last.seq, b"".join(chunks), last.meta, last.passed)
 
     async def stream(
-        self,
-        capability: str,
-        data: object = b"",
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout_ms: int | None = None,
-        request_id: str | None = None,
-        idle_timeout_s: float = IDLE_TIMEOUT_S,
+        self, capability: str, data: object = b"", **options: Unpack[Options]
     ) -> AsyncGenerator[Frame, None]:
         """Ask, and yield each frame; an answer that is no stream is one frame ``end``.
 
         ``data`` is sent as it is where it is bytes, as UTF-8 where it is text, and as JSON where it is anything else
-        that can become JSON: a dict, a list, a msgspec or pydantic object. ``headers`` are sent as they are.
-        Leaving the loop early, or being cancelled, cancels the request. Without ``timeout_ms`` the capability's own
-        deadline holds, and ``idle_timeout_s`` of silence ends the wait.
+        that can become JSON: a dict, a list, a msgspec or pydantic object. ``options`` are those of ``Options``.
+        Leaving the loop early, or being cancelled, cancels the request.
 
         Raises:
             CrankError: refused or failed, perhaps after some frames; 400 for what could not even be sent.
@@ -119,11 +109,12 @@ class Client:
         """
         if not isinstance(capability, str) or not is_capability(capability):
             raise failure(ErrorKind.MALFORMED, f"{capability!r} is not verb:name, each {TOKEN_RULE}.")
-        body = _encoded(data)
-        rid = RequestId(request_id or secrets.token_hex(16))
-        pairs = {h.REQUEST_ID: rid, **({h.TIMEOUT_MS: str(timeout_ms)} if timeout_ms is not None else {})}
-        patience_s = idle_timeout_s if timeout_ms is None else timeout_ms / 1000 + _GRACE_S
-        block = build_block(_merged(pairs, headers or {}))
+        body = body_of(data)
+        rid = options["request_id"] = RequestId(id_of(options) or secrets.token_hex(16))
+        timeout_ms = options.get("timeout_ms")
+        idle_s = options.get("idle_timeout_s", IDLE_TIMEOUT_S)
+        patience_s = idle_s if timeout_ms is None else timeout_ms / 1000 + _GRACE_S
+        block = block_of(options)
         inbox = f"{self._inbox}.{secrets.token_hex(8)}"
         queue = self._waiting[inbox] = asyncio.Queue()
         ended = False
@@ -222,20 +213,3 @@ class Client:
         queue = self._waiting.get(subject)
         if queue is not None:
             queue.put_nowait((headers, body))
-
-
-def _encoded(data: object) -> bytes:
-    try:
-        return encode_any(data)[0]
-    except (TypeError, ValueError, RecursionError) as error:
-        raise failure(ErrorKind.MALFORMED, f"The data cannot be sent: {error}.") from error
-
-
-def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> list[tuple[str, str]]:
-    """``own`` and ``given`` as header lines; of two names that differ only in case, ``given`` wins."""
-    for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise failure(ErrorKind.MALFORMED, f"The header {name!r} must be text, not {value!r:.60}.")
-    names = {name.lower() for name in given}
-    pairs = [(name, value) for name, value in own.items() if name.lower() not in names]
-    return pairs + [(name, one_line(value, 4096)) for name, value in given.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -13,6 +13,7 @@ from crank.cli.options import CapabilityName, HeaderLine, json_option, nats_opti
 
 if TYPE_CHECKING:
     from callers import Answer, Frame
+    from callers.asking import Options
     from crank.cli import show
 
 _MAX_TIMEOUT_MS = 86_400_000
@@ -42,7 +43,7 @@ def request(
     capability: str,
     data: str | None,
     timeout_ms: int | None,
-    priority: str | None,
+    priority: Literal["low", "normal", "high"] | None,
     version_range: str | None,
     headers: tuple[tuple[str, str], ...],
     content_type: str | None,
@@ -57,14 +58,16 @@ def request(
     DATA is the body: text, @FILE for a file's content, - for standard input.
     """
     body, guessed = read_data(data)
-    optional = {
-        "Content-Type": content_type or guessed,
-        "Crank-Priority": priority,
-        "Crank-Version": version_range,
-        "Crank-Dry-Run": "true" if dry_run else None,
-    }
-    block = {name: value for name, value in optional.items() if value is not None} | dict(headers)
-    work = _ask(capability, body, block, timeout_ms, stream, as_json, nats_url, prefix)
+    options: Options = {"headers": dict(headers), "dry_run": dry_run}
+    if timeout_ms is not None:
+        options["timeout_ms"] = timeout_ms
+    if priority is not None:
+        options["priority"] = priority
+    if version_range is not None:
+        options["version"] = version_range
+    if (label := content_type or guessed) is not None:
+        options["content_type"] = label
+    work = _ask(capability, body, options, stream, as_json, nats_url, prefix)
     hint = "Mind that the body was empty: no DATA was given." if data is None else ""
     run_client(work, as_json=as_json, body_hint=hint)
 
@@ -72,8 +75,7 @@ def request(
 async def _ask(
     capability: str,
     body: bytes,
-    headers: dict[str, str],
-    timeout_ms: int | None,
+    options: Options,
     stream: bool,
     as_json: bool,
     nats_url: str,
@@ -85,12 +87,12 @@ async def _ask(
     async with await Client.connect(nats_url, prefix=prefix) as client:
         started = time.perf_counter()
         if not stream:
-            answer = await client.request(capability, body, headers=headers, timeout_ms=timeout_ms)
-            _show_answer(answer, _since(started), as_json, "Crank-Dry-Run" in headers)
+            answer = await client.request(capability, body, **options)
+            _show_answer(answer, _since(started), as_json, options.get("dry_run", False))
             return
         pieces = show.Pieces()
         try:
-            async for frame in client.stream(capability, body, headers=headers, timeout_ms=timeout_ms):
+            async for frame in client.stream(capability, body, **options):
                 _show_frame(frame, pieces, _since(started), as_json)
         finally:
             pieces.end()

@@ -294,3 +294,33 @@ async def test_the_hint_says_what_the_detail_leaves_out(nats_server: NatsServer,
         await client.request("a:b")
     assert caught.value.hint == "There is: a:c, a:d. The work may have run. Try again in 1.5 s."
     await peer.stop()
+
+
+async def test_what_is_said_of_a_request_becomes_the_contracts_headers(nats_server: NatsServer, client: Client) -> None:
+    """Each option is one header, what is not given is none, and a misspelled one is told."""
+    peer = await _peer(nats_server, (None, b""))
+    await client.request(
+        "a:b", version="^1", priority="low", budget_tokens=0.5, latency_ms=20, constraints={"gpu_count": 1},
+        dry_run=False, content_type="text/plain", headers={"X-Own": "one\r\ntwo"},
+    )  # fmt: skip
+    lines = set(peer.asked[0].headers.split("\r\n"))
+    assert lines >= {
+        "Crank-Version: ^1", "Crank-Priority: low", "Crank-Budget-Tokens: 0.5", "Crank-Latency-Ms: 20",
+        'Crank-Constraints: {"gpu_count":1}', "Content-Type: text/plain", "X-Own: one  two",
+    }  # fmt: skip
+    assert "Dry-Run" not in peer.asked[0].headers
+    assert "Timeout" not in peer.asked[0].headers
+    with pytest.raises(TypeError, match="'versoin'"):
+        await client.request("a:b", versoin="^1")  # type: ignore[call-arg]
+    await peer.stop()
+
+
+async def test_an_id_given_as_a_header_is_the_one_that_is_cancelled(nats_server: NatsServer, client: Client) -> None:
+    """Whichever way the id was said, leaving cancels the request that was sent."""
+    peer = await _peer(nats_server, _frame("chunk", 0, b"a"))
+    stream = client.stream("a:b", headers={"crank-request-id": "r-10"})
+    async for _ in stream:
+        break
+    await stream.aclose()
+    await _until_asked(peer, "crank.cancel.r-10")
+    await peer.stop()

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from workers import DeclarationError as DeclarationError
     from workers import PermanentError as PermanentError
     from workers import RegistrationRefused as RegistrationRefused
+    from workers import Response as Response
     from workers import RetryableError as RetryableError
     from workers import Worker as Worker
     from workers import WorkerError as WorkerError
@@ -23,6 +24,7 @@ _HOMES = {
     "DeclarationError": "workers",
     "PermanentError": "workers",
     "RegistrationRefused": "workers",
+    "Response": "workers",
     "RetryableError": "workers",
     "Worker": "workers",
     "WorkerError": "workers",

@@ -118,6 +118,27 @@ def build_block(pairs: Iterable[tuple[str, str]], passed: str = "") -> bytes:
     return f"{_START}\r\n{lines}{passed}\r\n".encode()
 
 
+def belongs_to_contract(name: str) -> bool:
+    """Whether a header of this name has a meaning here, and is therefore nobody's to pass on."""
+    low = name.lower()
+    return low in _OURS or low.startswith(_OUR_PREFIXES)
+
+
+def is_header_value(text: str) -> bool:
+    """Whether ``text`` can be a header's value as it stands."""
+    return not any(category(c) in _UNFIT and c != "\t" for c in text)
+
+
+def passed_headers(passed: str) -> dict[str, str]:
+    """Lines that are passed on, by lower-case name; of a repeated name, all values, joined as RFC 9110 (5.3) does."""
+    found: dict[str, str] = {}
+    for line in passed.split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        low, text = name.lower(), value.strip()
+        found[low] = f"{found[low]}, {text}" if low in found else text
+    return found
+
+
 def seconds_text(ms: int) -> str:
     """Milliseconds as the value of ``Retry-After``: seconds, exact, without an exponent."""
     return f"{ms / 1000:.3f}".rstrip("0").rstrip(".")

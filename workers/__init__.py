@@ -9,6 +9,7 @@ from workers.errors import (
     UnknownWorker,
     WorkerError,
 )
+from workers.response import Response
 from workers.worker import Worker
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "DeclarationError",
     "PermanentError",
     "RegistrationRefused",
+    "Response",
     "RetryableError",
     "UnknownWorker",
     "Worker",

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from subjects.dispatches import DispatchHeaders
+from subjects.headers import passed_headers
 from subjects.tokens import DispatchId, RequestId
 from subjects.trace import TraceContext
 
@@ -21,14 +22,16 @@ async def _nowhere(value: Any) -> None:
 class Context:
     """One dispatch, as its handler sees it. ``deadline`` is on ``time.monotonic``'s clock, in seconds."""
 
-    __slots__ = ("_deadline", "_headers", "_progress", "cancelled")
+    __slots__ = ("_deadline", "_headers", "_passed", "_progress", "cancelled")
 
     def __init__(
         self,
         headers: DispatchHeaders,
         deadline: float,
         progress: Callable[[Any], Awaitable[None]] = _nowhere,
+        passed: str = "",
     ) -> None:
+        self._passed = passed
         self._headers = headers
         self._deadline = deadline
         self._progress = progress
@@ -85,6 +88,11 @@ class Context:
     def tracestate(self) -> str | None:
         """The W3C ``tracestate`` that came along, or None."""
         return self._headers.tracestate
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The caller's own headers by lower-case name: all that have no meaning to Crank or NATS. A new dict."""
+        return passed_headers(self._passed)
 
     def time_left_s(self) -> float:
         """Seconds until the answer is no longer wanted; never below 0."""

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 
 from subjects.errors import Refusal
-from subjects.headers import MAX_CONTENT_TYPE_CHARS
 from subjects.manifests import Bid, Capability, Slo, parse_manifest
 from subjects.tokens import TOKEN_RULE, is_capability, split_capability
 from workers.errors import DeclarationError
 from workers.handlers import Handler
+from workers.response import is_content_type
 
 _ANY_ID = "worker"
 
@@ -90,9 +90,7 @@ def declare(
     for field, kind in (("slo", Slo), ("slo_bid", Bid)):
         if isinstance(value := raw.get(field), Mapping):
             check_names(value, kind.__struct_fields__, f"{capability}: {field}")
-    if content_type is not None and not (
-        content_type.isprintable() and 0 < len(content_type) <= MAX_CONTENT_TYPE_CHARS
-    ):
+    if content_type is not None and not is_content_type(content_type):
         raise DeclarationError(f"{capability}: content_type must be a media type such as text/event-stream")
     verb, name = split_capability(capability)  # type: ignore[arg-type]
     return Offer(_read({**raw, "verb": verb, "name": name, "version": version}, capability), handler, content_type)

@@ -98,12 +98,13 @@ class Dispatching:
             return _BUSY
         if headers.dispatch_id in self._runs:
             return Fault(400, f"The dispatch {headers.dispatch_id} is running already")
-        self._run(place, headers, reply, body)
+        assert not isinstance(block, Refusal)
+        self._run(place, headers, block.passed, reply, body)
         return None
 
-    def _run(self, place: _Place, headers: DispatchHeaders, reply: str, body: bytes) -> None:
+    def _run(self, place: _Place, headers: DispatchHeaders, passed: str, reply: str, body: bytes) -> None:
         timeout_s = min(headers.timeout_ms / 1000, place.timeout_s)
-        run = Run(place.offer, headers, reply, timeout_s, self._outbox)
+        run = Run(place.offer, headers, passed, reply, timeout_s, self._outbox)
         place.used += 1
         self._runs[headers.dispatch_id] = (run, place)
         self._idle.clear()

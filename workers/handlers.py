@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 from callers.codecs import Decode, Encode, Schema, Unfit, reading, writing
 from workers.context import Context
 from workers.errors import DeclarationError, PermanentError
+from workers.response import value_type
 
 Kind = Literal["coroutine", "generator", "plain"]
 _STREAMS = (AsyncGenerator, AsyncIterable, AsyncIterator)
@@ -120,7 +121,7 @@ def _answer_type(hints: dict[str, Any], kind: Kind, name: str) -> Any:
         return Any
     hint = hints["return"]
     if kind != "generator":
-        return hint
+        return value_type(hint)
     if get_origin(hint) not in _STREAMS:
         raise DeclarationError(f"{name} streams; say so with `-> AsyncIterator[…]`")
-    return get_args(hint)[0]
+    return value_type(get_args(hint)[0])

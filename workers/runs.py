@@ -22,6 +22,7 @@ from workers.context import Context
 from workers.declarations import Offer
 from workers.errors import DeclarationError, Failure, PermanentError
 from workers.outbox import Outbox, lost
+from workers.response import Response
 
 log = logging.getLogger("crank.worker")
 
@@ -48,12 +49,15 @@ class Run:
         "timer",
     )
 
-    def __init__(self, offer: Offer, headers: DispatchHeaders, reply: str, timeout_s: float, outbox: Outbox) -> None:
+    def __init__(
+        self, offer: Offer, headers: DispatchHeaders, passed: str, reply: str, timeout_s: float, outbox: Outbox
+    ) -> None:
         self.offer = offer
         self.headers = headers
         self.reply = reply
         self.deadline = time.monotonic() + timeout_s
-        self.context = Context(headers, self.deadline, self.progress) if offer.handler.wants_context else None
+        wanted = offer.handler.wants_context
+        self.context = Context(headers, self.deadline, self.progress, passed) if wanted else None
         self.answered = False
         self.seq = 0
         self.task: asyncio.Task[None] | None = None
@@ -100,11 +104,8 @@ class Run:
             # Whatever the handler waited for swallowed its cancellation (asyncio.wait_for can, before Python 3.12);
             # one that only yields would never wait again, and nothing else in the process would run.
             raise asyncio.CancelledError
-        body, content_type = encode(value)
-        self._check_size(body, "frame")
-        if kind == "chunk":
-            content_type = self.offer.content_type or content_type
-        if not self._outbox.frame(self.reply, Frame(kind, self.seq, body, content_type=content_type)):
+        body, passed, content_type = self._written(value, encode, "frame", own=kind == "chunk")
+        if not self._outbox.frame(self.reply, Frame(kind, self.seq, body, passed, content_type)):
             raise lost()
         self.seq += 1
         self._unpaced += len(body) + _FRAME_BYTES
@@ -121,19 +122,27 @@ class Run:
             PermanentError: it is larger than may leave.
 
         """
-        body, content_type = self.offer.handler.encode(value)
-        self._check_size(body, "answer")
-        return Result(body, content_type=self.offer.content_type or content_type)
+        body, passed, content_type = self._written(value, self.offer.handler.encode, "answer", own=True)
+        return Result(body, passed, content_type)
 
-    def _check_size(self, body: bytes, what: str) -> None:
-        limit = self._outbox.max_body_bytes
+    def _written(self, value: Any, encode: Encode, what: str, *, own: bool) -> tuple[bytes, str, str | None]:
+        """``value`` as body, header lines and media type; ``own``: of the type that the capability declares."""
+        label, passed = self.offer.content_type if own else None, ""
+        if isinstance(value, Response):
+            label, passed, value = value.content_type or label, value.lines(), value.value
+        body, content_type = encode(value)
+        self._check_size(len(body), len(passed), what)
+        return body, passed, label or content_type
+
+    def _check_size(self, size: int, head: int, what: str) -> None:
+        limit = self._outbox.max_body_bytes - head
         declared = (self.offer.capability.constraints or {}).get("max_output_bytes")
         if isinstance(declared, int) and declared > 0:
             limit = min(limit, declared)
-        if len(body) > limit:
-            log.error("%s: %s of %d bytes is over the limit of %d", self.offer.label, what, len(body), limit)
+        if size > limit:
+            log.error("%s: %s of %d bytes is over the limit of %d", self.offer.label, what, size, limit)
             raise PermanentError(
-                f"The worker's {what} is {len(body)} bytes, and at most {limit} can be sent; ask for less at once",
+                f"The worker's {what} is {size} bytes, and at most {limit} can be sent; ask for less at once",
                 code=500,
             )
 

@@ -7,7 +7,7 @@ PEERS := $(VENV)/.peers
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo up test check bench lock clean
+.PHONY: help install demo up test check bench sim lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -47,6 +47,11 @@ bench: $(PEERS)  ## what a request costs, against a direct one, a router that de
 	@mkdir -p bench/results
 	$(BIN)/python -m bench --json bench/results/bench.json --png bench/results/bench.png
 	$(BIN)/python -m bench.selection
+
+REQUESTS ?= 100000
+SEED ?= 1
+sim: $(INSTALLED)  ## the core in a simulated world with every fault, from one seed: make sim REQUESTS=100000 SEED=1
+	$(BIN)/python -m simulation --requests $(REQUESTS) --seed $(SEED)
 
 # One resolution for every platform; the index it came from is no part of it.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

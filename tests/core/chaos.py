@@ -11,7 +11,6 @@ from random import Random
 from typing import Any
 
 from harness import ALLOW, Call, House, manifest_of, registration, spec, stored
-from laws import WatchedRouter, check_all
 
 from controller.core.commands import Authorize, Claim, Command, Dispatch, ReadSubject, StoreDeparture, StoreManifest
 from controller.core.events import (
@@ -31,6 +30,7 @@ from controller.core.events import (
 from controller.core.model import Mismatch, Request, Verdict
 from controller.core.timers import SLOT_S
 from controller.core.world import Limits
+from simulation.books import AuditedRouter, check_all
 from subjects.answers import Answer, Fault, Frame, Garbage, NoResponders, NotRun, Result
 from subjects.manifests import Manifest
 from subjects.messages import Departure
@@ -64,7 +64,7 @@ class Chaos(House):
             policy=self._judge,
             answers_claims=False,
             answers_store=False,
-            router=WatchedRouter,
+            router=AuditedRouter,
         )
         self.asked: list[Authorize | Claim] = []
         self.writes: list[Command] = []
@@ -327,9 +327,9 @@ class Chaos(House):
                 else WriteAnswered(worker_id, None, reason="no answer")
             )
             return
-        before = self.seq
-        self.answered.append(self.store(command))
-        if self.seq != before:
+        before = self.stream.seq
+        self.answered.append(self.stream.answer(command))
+        if self.stream.seq != before:
             self.tail.append(EntrySeen(self.stream[command.worker_id]))  # type: ignore[union-attr]
 
     def do_stream_delivers(self) -> None:
@@ -348,21 +348,20 @@ class Chaos(House):
     def do_elsewhere(self) -> None:
         """Another controller wrote: a worker registered or left there."""
         manifest = self._any_manifest()
-        self.seq += 1
+        self.stream.seq += 1
         last = self.stream.get(manifest.worker_id)
         if last is not None and self.dice.random() < 0.4:
             departure = Departure(manifest.worker_id, (PURE,), "elsewhere")
-            self.stream[manifest.worker_id] = StoredDeparture(manifest.worker_id, self.seq, departure)
+            self.stream[manifest.worker_id] = StoredDeparture(manifest.worker_id, self.stream.seq, departure)
         else:
-            self.stream[manifest.worker_id] = stored(manifest, self.seq)
+            self.stream[manifest.worker_id] = stored(manifest, self.stream.seq)
         self.tail.append(EntrySeen(self.stream[manifest.worker_id]))
 
     def do_stream_replaced(self) -> None:
         """The stream was recreated, or went back."""
         if self.dice.random() < 0.7:
             return
-        self.stream.clear()
-        self.seq = 0
+        self.stream.replace()
         self.tail.clear()
         # What the old stream had answered is gone with its connection.
         self.answered = [

@@ -6,7 +6,6 @@ policy, of the claims and of the registry stream is answered at once, unless a t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -40,17 +39,16 @@ from controller.core.events import (
     HeartbeatSeen,
     RegisterAsked,
     RequestArrived,
-    StoredDeparture,
     StoredManifest,
-    SubjectRead,
     VerdictReached,
-    WriteAnswered,
 )
 from controller.core.fleet import Offer, Worker
 from controller.core.model import CheckInput, DecisionRecord, Mismatch, Request, Verdict
 from controller.core.registry import Registry
 from controller.core.router import Router
 from controller.core.world import Limits, World
+from simulation.stream import Stream, digest_of
+from simulation.stream import stored as in_stream
 from subjects import answers
 from subjects.errors import ErrorKind, Refusal
 from subjects.manifests import Capability, Manifest
@@ -63,11 +61,6 @@ ALLOW = Verdict(allow=True, reason="allowed", valid_for_s=60.0)
 DONE = answers.Result(b'"done"')
 BUSY, DRAINING, TOO_LATE = answers.NotRun("busy"), answers.NotRun("draining"), answers.NotRun("deadline")
 START_S = 1000.0
-
-
-def digest_of(body: bytes) -> bytes:
-    """As the edge makes it."""
-    return hashlib.blake2b(body, digest_size=8).digest()
 
 
 def manifest_of(worker_id: str, *capabilities: Capability, instance: str | None = None) -> Manifest:
@@ -89,7 +82,7 @@ def registration(manifest: Manifest, reply: str = "_INBOX.register") -> Register
 
 def stored(manifest: Manifest, seq: int) -> StoredManifest:
     """``manifest`` as the stream's entry number ``seq``."""
-    return StoredManifest(manifest.worker_id, seq, manifest, digest_of(msgspec.json.encode(manifest)))
+    return in_stream(msgspec.json.encode(manifest), seq)
 
 
 def fits_all(schema: str, body: bytes) -> Mismatch | None:
@@ -197,8 +190,7 @@ class House:
         self.answers_store = answers_store
         self.log: list[Command] = []
         self.calls: dict[str, Call] = {}
-        self.stream: dict[WorkerId, StoredManifest | StoredDeparture] = {}
-        self.seq = 0
+        self.stream = Stream()
         self.beating: set[str] = set()
         """Workers that send a heartbeat every interval while time passes."""
         self._beat_due = self.now
@@ -236,24 +228,8 @@ class House:
             case Claim(life, _) if self.answers_claims:
                 return ClaimAnswered(life, self.claim_lost)
             case StoreManifest() | StoreDeparture() | ReadSubject() if self.answers_store:
-                return self.store(command)
+                return self.stream.answer(command)
         return None
-
-    def store(self, command: Command) -> Event:
-        """What the registry stream answers."""
-        if isinstance(command, ReadSubject):
-            return SubjectRead(command.worker_id, self.stream.get(command.worker_id))
-        assert isinstance(command, StoreManifest | StoreDeparture)
-        last = self.stream.get(command.worker_id)
-        if command.expected_seq != (last.seq if last is not None else 0):
-            return WriteAnswered(command.worker_id, None, conflict=True)
-        self.seq += 1
-        if isinstance(command, StoreManifest):
-            manifest = msgspec.json.decode(command.body, type=Manifest)
-            self.stream[command.worker_id] = stored(manifest, self.seq)
-        else:
-            self.stream[command.worker_id] = StoredDeparture(command.worker_id, self.seq, command.departure)
-        return WriteAnswered(command.worker_id, self.seq)
 
     def advance(self, seconds: float) -> None:
         """Let time pass; whatever is due happens at its time."""

@@ -10,12 +10,12 @@ import pytest
 from harness import HELLO, House, spec
 from hypothesis import given
 from hypothesis import strategies as st
-from laws import check_all
 
 from controller.core import pools as pools_module
 from controller.core.fleet import ESTIMATE_DECAY_S, UNKNOWN_LATENCY_MS, Offer
 from controller.core.matching import mismatch
 from controller.core.selection import SUSPECT_FACTOR, choose, explain, score_ms
+from simulation.books import check_all
 from subjects.answers import Fault, NotRun
 from subjects.headers import Block
 from subjects.manifests import Slo

@@ -178,7 +178,7 @@ def test_a_second_process_with_the_id_of_a_live_one_is_refused() -> None:
 def test_a_process_that_is_known_from_the_stream_alone_has_one_interval_to_be_heard() -> None:
     """After a restart of the controller nobody's place is taken too soon, and nobody's kept for long."""
     house = House()
-    house.seq = 3
+    house.stream.seq = 3
     house.stream[W1] = stored(OURS, 3)
     house.feed(EntrySeen(house.stream[W1]))
     assert refusals(house.feed(registration(THEIRS))) == [ErrorKind.WORKER_ID_TAKEN]
@@ -455,8 +455,7 @@ def test_workers_serve_on_when_the_stream_was_replaced_and_are_asked_to_register
     """As they are heard; the next registration stands on an empty subject."""
     house = House()
     house.register("w-1")
-    house.stream.clear()
-    house.seq = 0
+    house.stream.replace()
     house.feed(RegistryRestarted())
     assert house.request().dispatches
     assert controls(house.beat("w-1")) == [("w-1", "reregister")]

@@ -1,0 +1,110 @@
+"""Owns the audit of one router: what it keeps, recomputed from scratch and compared, after any event at all.
+
+It looks inside, and changes nothing. ``watch`` looks at what goes in and out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from controller.core.commands import Send
+from controller.core.fleet import Offer
+from controller.core.matching import mismatch
+from controller.core.router import Router
+from controller.core.timers import SLOT_S
+from controller.core.world import Life
+from simulation.laws import Broken, must
+
+
+def has_room(offer: Offer) -> bool:
+    """By what the offer and its worker declare, and what this router gave them."""
+    capacity = offer.worker.capacity
+    room = capacity is None or offer.worker.in_flight < capacity
+    return room and offer.in_flight < offer.spec.max_concurrency
+
+
+class AuditedRouter(Router):
+    """A router that is looked at in the moment it dispatches: afterwards the worker may be another one already."""
+
+    def _send(self, life: Life, step: Send) -> None:
+        offer = step.offer
+        worker, to = offer.worker, f"{life.request.reply} to {offer.address}"
+        must(self.world.registry.workers.get(worker.id) is worker, "known-gone", f"{to}: it left, or was forgotten")
+        must(worker.eligible, "known-gone", f"{to}: it is {worker.state.value}")
+        must(offer.reachable, "known-gone", f"{to}: nobody listens on its subject")
+        must(offer in worker.offers, "right-worker", f"{to}: it does not offer this any more")
+        must(has_room(offer), "right-worker", f"{to}: this router counts it full")
+        must(not offer.paused, "right-worker", f"{to}: it said that it is busy")
+        must(life.flight is None, "right-worker", f"{to}: a dispatch of this request is out already")
+        must(not life.tried or worker.id not in life.tried, "right-worker", f"{to}: it was tried for this request")
+        headers = life.request.headers
+        why_not = mismatch(offer.spec, headers.version, headers.constraints, headers.budget_tokens)
+        must(why_not is None, "right-worker", f"{to}: {why_not}")
+        super()._send(life, step)
+
+
+def check_counts(router: Router) -> None:
+    """Every count is what counting from scratch gives, and everything that is out has something that ends it."""
+    flights = router._flights
+    by_offer = Counter(id(flight.offer) for flight in flights.values())
+    by_worker = Counter(id(flight.offer.worker) for flight in flights.values())
+    for worker in router.world.registry.workers.values():
+        must(worker.in_flight == by_worker[id(worker)], "counts", f"{worker.id} has {worker.in_flight} in flight")
+        for offer in worker.offers:
+            must(offer.in_flight == by_offer[id(offer)], "counts", f"{offer.address} has {offer.in_flight} in flight")
+    lives = [life for twins in router._lives.values() for life in twins]
+    must(router.live == len(lives), "counts", f"{router.live} requests are said to live, and {len(lives)} do")
+    for life in lives:
+        reply = life.request.reply
+        must(life.steps is not None, "nothing-left", f"{reply} ended, and is still kept")
+        must(life in router._timers, "in-time", f"nothing would ever end {reply}")
+        flight = life.flight
+        must(flight is None or flights.get(flight.dispatch_id) is flight, "counts", f"{reply} waits for no dispatch")
+        must(life.waiting is None or life in life.waiting.waiting, "counts", f"{reply} waits in no queue")
+    for flight in flights.values():
+        life_of = flight.life
+        if life_of is None:
+            must(flight in router._timers, "nothing-left", f"orphan {flight.dispatch_id} would be counted for ever")
+        else:
+            must(life_of.flight is flight, "counts", f"{flight.dispatch_id} is out for nobody")
+
+
+def check_liveness(router: Router, now: float) -> None:
+    """Nobody who was silent for too long counts as there."""
+    registry = router.world.registry
+    for worker in registry.workers.values():
+        silent = registry.is_silent(worker, now - 2 * SLOT_S)
+        must(not silent or not worker.eligible, "known-gone", f"{worker.id} is silent, and {worker.state.value}")
+
+
+def check_pools(router: Router) -> None:
+    """Every pool is what filling it from scratch gives, and nobody waits who could be served."""
+    registry = router.world.registry
+    for capability, group in registry.groups.items():
+        offers = {o for w in registry.workers.values() for o in w.offers if o.capability == capability}
+        must(set(group.offers) == offers, "counts", f"the group of {capability} holds other offers than its workers")
+        waiting = 0
+        for (version, constraints, budget), pool in group.pools.items():
+            name = f"the pool of {capability} {version} {constraints}"
+            members = {offer for offer in offers if mismatch(offer.spec, version, constraints, budget) is None}
+            free = {o for o in members if o.worker.eligible and o.reachable and not o.paused and has_room(o)}
+            must(set(pool.members) == members, "counts", f"{name} has other members than fit")
+            must(len(pool.free) == len(set(pool.free)), "counts", f"{name} lists an offer as free twice")
+            must(set(pool.free) == free, "counts", f"{name} lists other offers as free than are")
+            eligible = sum(offer.worker.eligible and offer.reachable for offer in members)
+            must(pool.eligible == eligible, "counts", f"{name} counts {pool.eligible} eligible, and {eligible} are")
+            waiting += len(pool.waiting)
+            for life in pool.waiting:
+                assert isinstance(life, Life)
+                reply = life.request.reply
+                must(life.waiting is pool and life.steps is not None, "counts", f"{reply} waits in the wrong queue")
+                for offer in free:
+                    if not life.tried or offer.worker.id not in life.tried:
+                        raise Broken("no-idle-wait", f"{reply} waits, and {offer.address} is free")
+        must(group.waiting == waiting, "counts", f"{group.waiting} are said to wait for {capability}, {waiting} do")
+
+
+def check_all(router: Router) -> None:
+    """All that holds at any time."""
+    check_counts(router)
+    check_pools(router)

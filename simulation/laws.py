@@ -1,0 +1,39 @@
+"""Owns what must hold, whatever happens: each law has a name and one sentence. Who sees one broken says which.
+
+``books`` recomputes what a router keeps, ``watch`` follows what goes in and out, ``quiet`` looks when all is over.
+"""
+
+from __future__ import annotations
+
+LAWS = {
+    "one-reply": "A request gets at most one terminal reply, nothing follows it, and one decision record tells of it.",
+    "must-not-run": "A request that must not run is never dispatched: a key that nobody protects, a dry run.",
+    "in-time": "A request that a living controller took has its terminal reply when its deadline is over.",
+    "known-gone": "No dispatch goes to a worker that this controller knows to drain or to be gone.",
+    "right-worker": "A dispatch goes to one worker at a time: one that fits, has room, and was not tried in vain.",
+    "no-second-run": "What may have run is run again only where the capability says that this is safe.",
+    "attempts": "Attempts are numbered, bounded, and paid from the retry budget.",
+    "frames": "A caller's frames are numbered without gaps and end in exactly one end.",
+    "counts": "Every count is what counting gives, and nothing is in flight when all is quiet.",
+    "no-idle-wait": "Nobody waits while a worker that fits is free.",
+    "nothing-left": "When all is quiet, no life, timer, wait or flight is left.",
+    "agreement": "When all is quiet, all controllers know the same workers by the same manifests, those in the stream.",
+    "recovery": "When all is quiet, every controller serves every capability that a living worker offers.",
+    "no-crash": "Nothing that happens makes the core raise.",
+}
+
+
+class Broken(AssertionError):
+    """A law was broken; ``detail`` says by what."""
+
+    def __init__(self, law: str, detail: str) -> None:
+        super().__init__(f"{law}: {detail}")
+        assert law in LAWS
+        self.law = law
+        self.detail = detail
+
+
+def must(holds: object, law: str, detail: str) -> None:
+    """Raise ``Broken`` unless it holds."""
+    if not holds:
+        raise Broken(law, detail)

@@ -24,6 +24,7 @@ from controller.edge.policy import OpenPolicy
 from controller.edge.record_sink import RecordSink
 from controller.edge.registry_log import RegistryLog
 from controller.edge.schemas import Schemas
+from controller.edge.services import Services
 from controller.settings import ControllerSettings
 from subjects.headers import MAX_BLOCK_BYTES
 from subjects.names import QUEUE_CONTROLLERS, Subjects
@@ -139,13 +140,16 @@ class Controller:
         self._router = router = Router(world)
         loop.driver = driver = Driver(router, loop)
         replies = bus.new_inbox()
-        records = RecordSink()
+        records = RecordSink(world.registry.groups)
         self._registry = registry = RegistryLog(bus, subjects, settings.replicas, driver.feed)
         loop.outbound = outbound = Outbound(
             bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), NoClaims(), records
         )
         inbound = Inbound(subjects, schemas, min(settings.max_body_bytes, room), driver.feed, outbound.refuse)
         admin = Admin(subjects, router, records, outbound.reply_json, outbound.refuse)
+        services = Services(
+            subjects, settings.controller_id, world.registry, records, world.max_answer_bytes, outbound.reply_json
+        )
         driver.start()
         await registry.start()
         await self._replayed(registry)
@@ -160,6 +164,7 @@ class Controller:
             ("request", inbound.request),
         ):
             self._intake.append(await bus.subscribe(subjects.all(kind), handler, QUEUE_CONTROLLERS))
+        self._intake += [await bus.subscribe(subject, handle) for subject, handle in services.handlers()]
         await bus.flush()
         await self._listen()
         log.info("controller %s serves on %s", settings.controller_id, bus.url)

@@ -1,4 +1,4 @@
-"""``python -m bench``: floor, pass-through and Crank in one run, on this machine."""
+"""``python -m bench``: a direct request, a router that decides nothing, peers and Crank in one run, on this machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -14,20 +15,27 @@ from rich.console import Console
 
 from bench import report, rounds
 from bench.machine import this_machine
-from bench.parts import BenchError, Parts
+from bench.parts import BenchError, Parts, has_faststream
 from crank.natsd import NatsServerError
+
+_file = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="About ten seconds instead of a minute; the figures are rougher.")
+@click.option("--quick", is_flag=True, help="A quarter of a minute instead of two and a half; the figures are rougher.")
 @click.option("--plain-ends", is_flag=True, help="Client and worker parse every header, as nats-py does by itself.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write every round's figures here.")
-def main(quick: bool, plain_ends: bool, json_file: Path | None) -> None:
-    """Compare a direct NATS request, a router that decides nothing, and Crank, in one run on this machine."""
+@click.option("--json", "json_file", type=_file, help="Write every round's figures here.")
+@click.option("--png", "png_file", type=_file, help="Draw them here.")
+def main(quick: bool, plain_ends: bool, json_file: Path | None, png_file: Path | None) -> None:
+    """Compare a direct NATS request, a router that decides nothing, peers and Crank, in one run on this machine."""
+    if png_file is not None and find_spec("matplotlib") is None:
+        raise click.UsageError("to draw, the package matplotlib is needed; `make bench` installs it")
     console = Console()
     plan = msgspec.structs.replace(rounds.QUICK if quick else rounds.FULL, plain_ends=plain_ends)
     machine = this_machine()
     report.show_machine(console, machine)
+    if not has_faststream():
+        console.print("FastStream is not installed and left out; `make bench` installs it.", style="yellow")
     try:
         samples = asyncio.run(_measured(plan, console))
     except (BenchError, NatsServerError) as error:
@@ -36,6 +44,10 @@ def main(quick: bool, plain_ends: bool, json_file: Path | None) -> None:
     report.show(console, plan, samples)
     if json_file is not None:
         json_file.write_bytes(report.as_json(machine, plan, samples))
+    if png_file is not None:
+        from bench.plot import draw
+
+        draw(png_file, machine, plan, samples)
 
 
 async def _measured(plan: rounds.Plan, console: Console) -> list[rounds.Sample]:

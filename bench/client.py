@@ -1,55 +1,15 @@
-"""The caller of all three paths: nats-py with one inbox for all replies. ``python -m bench.client URL``.
+"""The caller of every path: nats-py with one inbox for all replies. ``python -m bench.client URL``.
 
-It is told over NATS what to measure, one thing at a time, and answers with the figures. A reply that is not what was
-sent counts as an error, and with an error there are no figures.
+It is told over NATS what to measure, one thing at a time, and answers with the figures.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-from time import perf_counter_ns
-from typing import NamedTuple
-
 import msgspec
 
-from bench import paths
+from bench.load import PAYLOAD, Figures, Load, Task
+from bench.paths import measure_subject
 from bench.plain import Client, Msg, connect_end, run
-
-# A JSON object of 128 bytes, as the router may look into it.
-PAYLOAD = json.dumps({"text": "x" * 116}).encode()
-assert len(PAYLOAD) == 128
-# The router's own patience with a worker is 30 s; nothing here takes a tenth of that.
-_LAST_REPLY_S = 5.0
-
-
-class Task(msgspec.Struct):
-    """What to measure: requests to ``subject`` for ``seconds``, always ``in_flight`` of them on their way."""
-
-    subject: str
-    in_flight: int
-    seconds: float
-
-
-class Figures(msgspec.Struct):
-    """What came of it. ``error`` is empty when every request was answered rightly."""
-
-    count: int = 0
-    seconds: float = 0.0
-    p50_ms: float = 0.0
-    p99_ms: float = 0.0
-    error: str = ""
-
-
-class _Run(NamedTuple):
-    """One measurement under way. ``sent`` is the time of each slot's request, ``took`` all latencies, nanoseconds."""
-
-    subject: str
-    number: int
-    ends_at: int
-    sent: list[int]
-    took: list[int]
-    done: asyncio.Future[str]
 
 
 class Caller:
@@ -59,9 +19,8 @@ class Caller:
         self._connection = connection
         self._inbox = connection.new_inbox()
         self._skip = len(self._inbox) + 1
-        self._run: _Run | None = None
+        self._load: Load | None = None
         self._number = 0
-        self._open = 0
 
     async def listen(self) -> None:
         """Take replies from now on."""
@@ -70,45 +29,20 @@ class Caller:
     async def measure(self, task: Task) -> Figures:
         """Do ``task`` and count."""
         self._number += 1
-        self._open = task.in_flight
-        start = perf_counter_ns()
-        done: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        run = _Run(task.subject, self._number, start + int(task.seconds * 1e9), [0] * task.in_flight, [], done)
-        self._run = run
+        self._load = load = Load(task, self._number)
         for slot in range(task.in_flight):
-            await self._send(run, slot)
-        try:
-            error = await asyncio.wait_for(done, task.seconds + _LAST_REPLY_S)
-        except TimeoutError:
-            error = f"{self._open} of {task.in_flight} requests on {task.subject} were never answered"
-        self._run = None
-        took = sorted(run.took)
-        if error or not took:
-            return Figures(error=error or "nothing was answered")
-        seconds = (perf_counter_ns() - start) / 1e9
-        return Figures(len(took), seconds, took[len(took) // 2] / 1e6, took[len(took) * 99 // 100] / 1e6)
+            await self._send(load, slot)
+        return await load.figures()
 
-    async def _send(self, run: _Run, slot: int) -> None:
-        run.sent[slot] = perf_counter_ns()
-        await self._connection.publish(run.subject, PAYLOAD, f"{self._inbox}.{run.number}-{slot}")
+    async def _send(self, load: Load, slot: int) -> None:
+        load.sent(slot)
+        await self._connection.publish(load.subject, PAYLOAD, f"{self._inbox}.{load.number}-{slot}")
 
     async def _on_reply(self, message: Msg) -> None:
-        now = perf_counter_ns()
         number, _, slot = message.subject[self._skip :].partition("-")
-        run = self._run
-        if run is None or int(number) != run.number or run.done.done():
-            return
-        if message.data != PAYLOAD:
-            run.done.set_result(f"{run.subject} answered {message.data[:300]!r}")
-            return
-        index = int(slot)
-        run.took.append(now - run.sent[index])
-        if now < run.ends_at:
-            await self._send(run, index)
-            return
-        self._open -= 1
-        if self._open == 0:
-            run.done.set_result("")
+        load = self._load
+        if load is not None and int(number) == load.number and load.answered(int(slot), message.data):
+            await self._send(load, int(slot))
 
 
 async def serve(connection: Client) -> None:
@@ -120,7 +54,7 @@ async def serve(connection: Client) -> None:
         figures = await caller.measure(msgspec.json.decode(message.data, type=Task))
         await connection.publish(message.reply, msgspec.json.encode(figures))
 
-    await connection.subscribe(paths.MEASURE, cb=on_task)
+    await connection.subscribe(measure_subject("client"), cb=on_task)
 
 
 if __name__ == "__main__":

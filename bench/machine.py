@@ -7,18 +7,20 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 from crank.natsd import NatsServerError, find_binary
 
-_PACKAGES = ("crank-router", "nats-py", "uvloop", "msgspec")
+_PACKAGES = ("crank-router", "nats-py", "uvloop", "msgspec", "faststream")
 
 
 class Machine(NamedTuple):
-    """Where and with what something was measured. ``load`` is runnable processes in the last minute, or None."""
+    """Where, when and with what something was measured. ``load`` is runnable processes in the last minute, or None."""
 
+    day: str
     system: str
     cpu: str
     cores: int
@@ -34,7 +36,7 @@ def this_machine() -> Machine:
     for package in _PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             versions[package] = version(package)
-    return Machine(platform.platform(terse=True), _cpu(), cores, load, versions)
+    return Machine(time.strftime("%Y-%m-%d"), platform.platform(terse=True), _cpu(), cores, load, versions)
 
 
 def _cpu() -> str:

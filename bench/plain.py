@@ -8,15 +8,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from nats.aio.client import Client as Client
 from nats.aio.msg import Msg as Msg
 
 from crank.cli.stopping import stop_event, unless_stopped
 
-Part = Callable[[Client], Coroutine[Any, Any, None]]
-Connect = Callable[[str, str], Awaitable[Client]]
+
+class Connection(Protocol):
+    """Whatever a part talks through."""
+
+    async def close(self) -> None:
+        """Say goodbye."""
+        ...
+
+
+C = TypeVar("C", bound=Connection)
 
 
 class _Unparsed(Client):
@@ -44,7 +52,7 @@ async def connect_end(url: str, name: str) -> Client:
     return await connect(url, name, None if "--plain" in sys.argv else _Unparsed())
 
 
-def run(part: Part, name: str, connect: Connect) -> None:
+def run(part: Callable[[C], Coroutine[Any, Any, None]], name: str, connect: Callable[[str, str], Awaitable[C]]) -> None:
     """Run ``part`` on a connection to the server that the command line names, until it is asked to stop."""
 
     async def main() -> None:

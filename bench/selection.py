@@ -24,8 +24,8 @@ import msgspec
 from rich.console import Console
 
 from bench import report
+from bench.figures import Ratio, ratio
 from bench.machine import this_machine
-from bench.rounds import Ratio
 from controller.core.commands import Authorize, Command, Dispatch
 from controller.core.events import Answered, EntrySeen, HeartbeatSeen, RequestArrived, StoredManifest, VerdictReached
 from controller.core.model import Request, Verdict
@@ -130,8 +130,8 @@ def compare(few: Fleet, fleet: Fleet, what: str, rounds: int, times: int) -> Row
         small, large = (_us(getattr(each, what), times) for each in (few, fleet))
         pairs.append((small, large))
     each = [large / small for small, large in pairs]
-    ratio = Ratio(what, median(each), min(each), max(each), RATIO_GOAL, at_most=True)
-    return Row(median(small for small, _ in pairs), median(large for _, large in pairs), ratio)
+    compared = ratio(f"{FLEET:,} / {FEW} workers", what, each, RATIO_GOAL, at_most=True)
+    return Row(median(small for small, _ in pairs), median(large for _, large in pairs), compared)
 
 
 def _resident_bytes() -> int:
@@ -176,7 +176,7 @@ def main(quick: bool, json_file: Path | None) -> None:
         say = f"{row.ratio.what}: {row.few_us:.2f} µs among {FEW}, {row.fleet_us:.2f} µs among {FLEET:,}"
         console.print(say, highlight=False, soft_wrap=True)
     for row in rows:
-        report.show_ratio(console, f"{FLEET:,} / {FEW} workers", row.ratio)
+        report.show_ratio(console, row.ratio)
     by_python = _in_a_fresh_process(resident=False)
     resident = _in_a_fresh_process(resident=True) if sys.platform == "linux" else by_python
     heaviest = max(by_python, resident)

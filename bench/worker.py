@@ -1,7 +1,7 @@
-"""The worker of all three paths: a bare nats-py responder that sends back what it got. ``python -m bench.worker URL``.
+"""The worker of a direct request and behind both routers: a bare nats-py responder. ``python -m bench.worker URL``.
 
-One process serves the three subjects with one handler, so that its cost is the same in all. It registers itself with
-Crank as the wire contract says, without the worker SDK.
+It sends back what it got. One process serves the three subjects with one handler, so that its cost is the same in
+all. It registers itself with Crank as the wire contract says, without the worker SDK.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ async def serve(connection: Client) -> None:
         if json.loads(message.data).get("op") == "reregister":
             again.set()
 
-    for subject in (paths.FLOOR, paths.BEHIND_PASS_THROUGH, paths.BEHIND_CRANK):
+    for subject in (paths.DIRECT, paths.BEHIND_PASS_THROUGH, paths.BEHIND_CRANK):
         await connection.subscribe(subject, cb=answer)
     await connection.subscribe(f"crank.control.{paths.WORKER_ID}", cb=control)
     interval_s = await _register(connection)

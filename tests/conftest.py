@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -25,12 +26,16 @@ async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
     await server.stop()
 
 
+def missing(what: str) -> NoReturn:
+    """End a test for want of something: skipped, or failed where everything has to run. ``what`` says how to get it."""
+    if os.environ.get("CRANK_TEST_EVERYTHING") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
 def need(tool: str, install: str) -> str:
     """The path of ``tool``, a command on the PATH or a path of its own; ``install`` says how to get it."""
     found = shutil.which(tool)
     if found is None:
-        missing = f"{tool} is not here; {install}"
-        if os.environ.get("CRANK_TEST_EVERYTHING") == "1":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        missing(f"{tool} is not here; {install}")
     return found

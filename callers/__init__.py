@@ -1,7 +1,22 @@
-"""The caller's side: ask, stream, cancel; what comes back; what can go wrong."""
+"""The caller's side: ask, stream, cancel; what comes back; what can go wrong.
 
-from callers.client import Client
+A worker's module has codecs and errors from here too, so the client, and NATS with it, is imported when it is used.
+"""
+
+from typing import TYPE_CHECKING, Any
+
 from callers.failures import CrankError, Unreachable
 from callers.frames import Answer, Frame
 
+if TYPE_CHECKING:
+    from callers.client import Client as Client
+
 __all__ = ["Answer", "Client", "CrankError", "Frame", "Unreachable"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Client":
+        from callers.client import Client
+
+        return Client
+    raise AttributeError(f"module 'callers' has no attribute {name!r}")

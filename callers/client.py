@@ -124,8 +124,9 @@ class Client:
                 frame = await self._next(queue, patience_s, rid)
                 ended = frame.kind == "end"
                 yield frame
-        except CrankError:
+        except CrankError as error:
             ended = True
+            error.capability = capability
             raise
         finally:
             del self._waiting[inbox]

@@ -17,6 +17,9 @@ class CrankError(Exception):
     ``meta`` holds the contract's reply headers by lower-case name; it is empty when nothing came back.
     """
 
+    capability: str | None = None
+    """``verb:name`` of what was asked for, where a capability was."""
+
     def __init__(self, problem: Problem, meta: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
         self.problem = problem

@@ -13,7 +13,7 @@ import msgspec
 from callers.codecs import Decode, Unfit, reading
 from callers.failures import CrankError, failure, no_controller
 from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
-from subjects.headers import parse_block
+from subjects.headers import parse_block, passed_headers
 from subjects.replies import read_reply
 
 T = TypeVar("T")
@@ -34,6 +34,11 @@ class Frame(msgspec.Struct, frozen=True):
     def content_type(self) -> str:
         """The body's media type, or "" when the worker named none."""
         return self.meta.get("content-type", "")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The worker's own headers by lower-case name. A new dict."""
+        return passed_headers(self.passed)
 
     def json(self) -> Any:
         """The body, which is JSON, as dicts, lists, text and numbers.

@@ -1,18 +1,26 @@
-"""Owns what a handler is told about its dispatch, beside the payload. Created per dispatch, for handlers that ask.
+"""Owns what a handler is told about its dispatch, beside the payload, and what it can do within it.
 
-Refuses to know how a frame travels: sending progress is passed in.
+Created per dispatch, for handlers that ask. Refuses to know how anything travels: sending progress is passed in, and
+so is the way to other capabilities.
 """
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Unpack
 
+from callers.asking import Options
+from callers.frames import Answer, Frame
 from subjects.dispatches import DispatchHeaders
+from subjects.errors import ErrorKind
 from subjects.headers import passed_headers
 from subjects.tokens import DispatchId, RequestId
 from subjects.trace import TraceContext
+from workers.calling import Calls, bounded, call_failed
 
 
 async def _nowhere(value: Any) -> None:
@@ -22,7 +30,7 @@ async def _nowhere(value: Any) -> None:
 class Context:
     """One dispatch, as its handler sees it. ``deadline`` is on ``time.monotonic``'s clock, in seconds."""
 
-    __slots__ = ("_deadline", "_headers", "_passed", "_progress", "cancelled")
+    __slots__ = ("_calling", "_calls", "_deadline", "_headers", "_passed", "_progress", "cancelled")
 
     def __init__(
         self,
@@ -30,8 +38,11 @@ class Context:
         deadline: float,
         progress: Callable[[Any], Awaitable[None]] = _nowhere,
         passed: str = "",
+        calls: Calls | None = None,
     ) -> None:
         self._passed = passed
+        self._calls = calls
+        self._calling: set[asyncio.Task[Any]] = set()
         self._headers = headers
         self._deadline = deadline
         self._progress = progress
@@ -106,3 +117,68 @@ class Context:
 
         """
         await self._progress(value)
+
+    async def call(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
+        """Ask another capability and wait for its whole answer; ``data`` and ``options`` as for ``Client.request``.
+
+        The call belongs to this dispatch: to its trace, with its priority unless another one is given, within what is
+        left of its time, and cancelled with it.
+
+        Raises:
+            CrankError: refused or failed; 504 at once when there is no time left. A handler that lets it through
+                fails with it.
+
+        """
+        client = await self._ready().client()
+        return await client.request(capability, data, **self._bounded(capability, options))
+
+    async def stream(
+        self, capability: str, data: object = b"", **options: Unpack[Options]
+    ) -> AsyncGenerator[Frame, None]:
+        """As ``call``, for each frame of a streamed answer as it comes; ``frame.kind`` is chunk, progress or end."""
+        client = await self._ready().client()
+        async with contextlib.aclosing(client.stream(capability, data, **self._bounded(capability, options))) as frames:
+            async for frame in frames:
+                yield frame
+
+    def call_sync(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
+        """``call`` for a plain function, which runs in a thread and cannot await.
+
+        Raises:
+            CrankError: as ``call``, and 499 when the dispatch is cancelled meanwhile.
+            TypeError: called on an event loop, which it would block.
+
+        """
+        loop = self._ready().loop
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop()
+            raise TypeError("call_sync is for plain functions; in an async one write `await ctx.call(…)`")
+        try:
+            return asyncio.run_coroutine_threadsafe(self._called(capability, data, options), loop).result()
+        except concurrent.futures.CancelledError:
+            raise call_failed(ErrorKind.CANCELLED, "Nobody waits for the answer any more.", capability) from None
+
+    async def _called(self, capability: str, data: object, options: Options) -> Answer:
+        task = asyncio.current_task()
+        assert task is not None
+        self._calling.add(task)
+        try:
+            if self.cancelled:
+                raise asyncio.CancelledError
+            return await self.call(capability, data, **options)
+        finally:
+            self._calling.discard(task)
+
+    def stop(self) -> None:
+        """Told by whoever runs the handler: nobody waits any more. What a thread calls ends now."""
+        self.cancelled = True
+        for task in self._calling:
+            task.cancel()
+
+    def _ready(self) -> Calls:
+        if self._calls is None:
+            raise RuntimeError("this context belongs to no running worker; test with crank.testing.serving(…)")
+        return self._calls
+
+    def _bounded(self, capability: str, options: Options) -> Options:
+        return bounded(capability, self._headers, self.time_left_s(), options)

@@ -18,6 +18,7 @@ from subjects.headers import parse_block
 from subjects.names import Subjects
 from subjects.tokens import WorkerId
 from subjects.versions import by_precedence
+from workers.calling import Calls
 from workers.declarations import Offer
 from workers.outbox import Outbox
 from workers.runs import Run
@@ -50,10 +51,13 @@ class _Place:
 class Dispatching:
     """The desk of one running worker. ``draining`` turns all new work away."""
 
-    def __init__(self, subjects: Subjects, worker_id: WorkerId, offers: Iterable[Offer], outbox: Outbox) -> None:
+    def __init__(
+        self, subjects: Subjects, worker_id: WorkerId, offers: Iterable[Offer], outbox: Outbox, calls: Calls
+    ) -> None:
         self.draining = False
         self._subjects = subjects
         self._outbox = outbox
+        self._calls = calls
         self._runs: dict[str, tuple[Run, _Place]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -104,7 +108,7 @@ class Dispatching:
 
     def _run(self, place: _Place, headers: DispatchHeaders, passed: str, reply: str, body: bytes) -> None:
         timeout_s = min(headers.timeout_ms / 1000, place.timeout_s)
-        run = Run(place.offer, headers, passed, reply, timeout_s, self._outbox)
+        run = Run(place.offer, headers, passed, reply, timeout_s, self._outbox, self._calls)
         place.used += 1
         self._runs[headers.dispatch_id] = (run, place)
         self._idle.clear()

@@ -16,8 +16,10 @@ import time
 from typing import Any
 
 from callers.codecs import Encode, encode_any
+from callers.failures import CrankError
 from subjects.answers import Fault, Frame, FrameKind, Result
 from subjects.dispatches import DispatchHeaders
+from workers.calling import Calls, told_of
 from workers.context import Context
 from workers.declarations import Offer
 from workers.errors import DeclarationError, Failure, PermanentError
@@ -50,14 +52,22 @@ class Run:
     )
 
     def __init__(
-        self, offer: Offer, headers: DispatchHeaders, passed: str, reply: str, timeout_s: float, outbox: Outbox
+        self,
+        offer: Offer,
+        headers: DispatchHeaders,
+        passed: str,
+        reply: str,
+        timeout_s: float,
+        outbox: Outbox,
+        calls: Calls,
     ) -> None:
         self.offer = offer
         self.headers = headers
         self.reply = reply
         self.deadline = time.monotonic() + timeout_s
-        wanted = offer.handler.wants_context
-        self.context = Context(headers, self.deadline, self.progress, passed) if wanted else None
+        self.context = (
+            Context(headers, self.deadline, self.progress, passed, calls) if offer.handler.wants_context else None
+        )
         self.answered = False
         self.seq = 0
         self.task: asyncio.Task[None] | None = None
@@ -152,6 +162,11 @@ class Run:
             wait = error.retry_after_s
             return Fault(error.code, error.message, error.retryable, None if wait is None else round(wait * 1000))
         request_id = self.headers.request_id
+        if isinstance(error, CrankError):
+            code, message, retryable = told_of(error)
+            if not self.answered:
+                log.warning("%s failed, request id %s: %s", self.offer.label, request_id, message)
+            return Fault(code, message, retryable, error.problem.retry_after_ms)
         log.error("%s failed, request id %s", self.offer.label, request_id, exc_info=error)
         return Fault(500, f"The worker failed; its log has the details under request id {request_id}")
 
@@ -175,6 +190,6 @@ class Run:
         """Answer with ``fault`` and interrupt the handler; a plain one sees ``Context.cancelled``."""
         self.answer(fault)
         if self.context is not None:
-            self.context.cancelled = True
+            self.context.stop()
         if self.task is not None:
             self.task.cancel()

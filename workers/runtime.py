@@ -18,6 +18,7 @@ from subjects.manifests import Manifest, parse_manifest
 from subjects.messages import encode, parse_control
 from subjects.names import QUEUE_WORKER, Subjects
 from subjects.tokens import TOKEN_RULE, is_token
+from workers.calling import Calls
 from workers.dispatching import Dispatching
 from workers.errors import DeclarationError
 from workers.membership import Load, Membership
@@ -77,7 +78,8 @@ class _Running:
         self._manifest = manifest
         self._subjects = subjects
         outbox = Outbox(bus)
-        self._desk = Dispatching(subjects, manifest.worker_id, worker.offers, outbox)
+        calls = Calls(bus, subjects.prefix)
+        self._desk = Dispatching(subjects, manifest.worker_id, worker.offers, outbox, calls)
         self.membership = Membership(bus, subjects, manifest, self._load, outbox.send_kept)
         self._dispatches: Subscription | None = None
         self._leaving: set[asyncio.Task[None]] = set()

@@ -100,3 +100,11 @@ async def test_an_error_is_one_plain_message(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "'a b'" in stderr.decode()
     assert "Traceback" not in stderr.decode()
+
+
+async def test_a_module_with_a_worker_imports_no_nats_client(tmp_path: Path) -> None:
+    """Who looks at a worker, or tests its functions, does not pay for serving it."""
+    source = SOURCE.replace("worker.run()", "import sys; print('nats' in sys.modules)")
+    process = await _start(tmp_path, "nats://127.0.0.1:1", source)
+    stdout, stderr = await asyncio.wait_for(process.communicate(), 10)
+    assert (stdout.decode().strip(), stderr) == ("False", b"")

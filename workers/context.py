@@ -105,6 +105,11 @@ class Context:
         """The caller's own headers by lower-case name: all that have no meaning to Crank or NATS. A new dict."""
         return passed_headers(self._passed)
 
+    @property
+    def header_lines(self) -> str:
+        """The same as they came, each ending in CR LF: for who passes them on, since elsewhere the case may count."""
+        return self._passed
+
     def time_left_s(self) -> float:
         """Seconds until the answer is no longer wanted; never below 0."""
         return max(0.0, self._deadline - time.monotonic())

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from subjects.answers import Fault, NotRun, Result
+from subjects.answers import Fault, NotRun
 from subjects.dispatches import DispatchHeaders, parse_dispatch
 from subjects.errors import Refusal
 from subjects.headers import parse_block
@@ -21,7 +21,7 @@ from subjects.versions import by_precedence
 from workers.calling import Calls
 from workers.declarations import Offer
 from workers.outbox import Outbox
-from workers.runs import Run
+from workers.runs import Run, Terminal
 
 _BUSY, _DRAINING, _TOO_LATE = NotRun("busy"), NotRun("draining"), NotRun("deadline")
 _CANCELLED = Fault(499, "The request was cancelled")
@@ -125,7 +125,7 @@ class Dispatching:
         with contextlib.suppress(RuntimeError):  # the loop is gone, and everybody who waited with it
             self._loop.call_soon_threadsafe(self._plain_over, run, answer)
 
-    def _plain_over(self, run: Run, answer: Result | Fault) -> None:
+    def _plain_over(self, run: Run, answer: Terminal) -> None:
         run.answer(answer)
         self._over(run)
 

@@ -84,6 +84,17 @@ class Membership:
         """Register at once: a controller asked for it, or the connection is back. Nothing happens after ``leave``."""
         self._due.set()
 
+    def replace(self, manifest: Manifest) -> None:
+        """Register ``manifest``, of the same worker and instance, in place of the one before."""
+        self._manifest = manifest
+        self._body = encode(manifest)
+        self.due()
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two heartbeats: the controllers' word, or the default until they are heard."""
+        return self._interval_s
+
     def _tell_end(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not self.refused.done():
             self.refused.set_exception(error)

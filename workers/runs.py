@@ -17,7 +17,7 @@ from typing import Any
 
 from callers.codecs import Encode, encode_any
 from callers.failures import CrankError
-from subjects.answers import Fault, Frame, FrameKind, Result
+from subjects.answers import Fault, Frame, FrameKind, NotRun, Result
 from subjects.dispatches import DispatchHeaders
 from workers.calling import Calls, told_of
 from workers.context import Context
@@ -32,6 +32,10 @@ log = logging.getLogger("crank.worker")
 _PACE_BYTES = 256 * 1024
 # What a frame weighs beside its body.
 _FRAME_BYTES = 128
+# *Not run*, after frames that say otherwise.
+_BEGUN = Fault(503, "The worker could not go on", retryable=True)
+
+Terminal = Result | Fault | NotRun
 
 
 class Run:
@@ -89,7 +93,7 @@ class Run:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever one handler raises, the others go on
             self.answer(self.fault(error))
 
-    def work_plain(self, body: bytes) -> Result | Fault:
+    def work_plain(self, body: bytes) -> Terminal:
         """Run a plain handler, in a thread; the answer is sent by who called."""
         try:
             return self.result(self.offer.handler.call(body, self.context))
@@ -125,13 +129,18 @@ class Run:
         else:
             await asyncio.sleep(0)  # so that the frame leaves, and a cancel arrives, though the handler never waits
 
-    def result(self, value: Any) -> Result:
-        """``value`` as an answer.
+    def result(self, value: Any) -> Terminal:
+        """``value`` as an answer. One in the contract's own words, which a handler that relays returns, stays as it is.
 
         Raises:
             PermanentError: it is larger than may leave.
 
         """
+        if isinstance(value, Fault | NotRun):
+            return value
+        if isinstance(value, Result):
+            self._check_size(len(value.body), len(value.passed), "answer")
+            return value
         body, passed, content_type = self._written(value, self.offer.handler.encode, "answer", own=True)
         return Result(body, passed, content_type)
 
@@ -170,7 +179,7 @@ class Run:
         log.error("%s failed, request id %s", self.offer.label, request_id, exc_info=error)
         return Fault(500, f"The worker failed; its log has the details under request id {request_id}")
 
-    def answer(self, answer: Result | Fault) -> None:
+    def answer(self, answer: Terminal) -> None:
         """Send the terminal answer, once; later ones are dropped."""
         if self.answered:
             return
@@ -181,10 +190,10 @@ class Run:
         as_end = self.seq > 0 or (self.offer.handler.kind == "generator" and isinstance(answer, Result))
         self._outbox.answer(self.reply, self._end(answer) if as_end else answer, self.deadline)
 
-    def _end(self, answer: Result | Fault) -> Frame:
-        if isinstance(answer, Fault):
-            return Frame("end", self.seq, fault=answer)
-        return Frame("end", self.seq, answer.body, content_type=answer.content_type)
+    def _end(self, answer: Terminal) -> Frame:
+        if isinstance(answer, Result):
+            return Frame("end", self.seq, answer.body, answer.passed, answer.content_type)
+        return Frame("end", self.seq, fault=answer if isinstance(answer, Fault) else _BEGUN)
 
     def stop(self, fault: Fault) -> None:
         """Answer with ``fault`` and interrupt the handler; a plain one sees ``Context.cancelled``."""

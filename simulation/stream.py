@@ -34,11 +34,12 @@ def stored(body: bytes, seq: int) -> StoredManifest:
 
 
 class Stream(dict[WorkerId, Entry]):
-    """The last entry by worker; ``seq`` is the last sequence."""
+    """The last entry by worker; ``seq`` is the last sequence, and ``created`` tells one stream from the next."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seq = 0
+        self.created = 1
 
     def answer(self, command: StoreManifest | StoreDeparture | ReadSubject) -> WriteAnswered | SubjectRead:
         """Carry out a write or a read at once, and say what came of it."""
@@ -63,3 +64,4 @@ class Stream(dict[WorkerId, Entry]):
         """Begin anew, as an empty stream."""
         self.clear()
         self.seq = 0
+        self.created += 1

@@ -1,0 +1,330 @@
+"""Owns a simulated controller: the real router and the real driver, surrounded by the network and the stream.
+
+Everything that the edge does with bytes is done here with the same values; every command is shown to ``watch`` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from controller.core.commands import (
+    Answer,
+    Authorize,
+    Claim,
+    Command,
+    Dispatch,
+    Publish,
+    ReadSubject,
+    Record,
+    Refuse,
+    ReplyJson,
+    ReplyRefusal,
+    SendControl,
+    StoreDeparture,
+    StoreManifest,
+)
+from controller.core.events import (
+    Answered,
+    ClaimAnswered,
+    Closing,
+    EntrySeen,
+    Event,
+    RegistryRestarted,
+    SubjectRead,
+    VerdictReached,
+    WriteAnswered,
+)
+from controller.core.model import Mismatch, Verdict
+from controller.core.registry import Registry
+from controller.core.world import Limits, World
+from controller.driver import Driver
+from simulation import books
+from simulation.dice import Dice
+from simulation.laws import Broken
+from simulation.network import LEAST_S, MOST_S
+from simulation.process import Process
+from simulation.watch import Watch
+from subjects.answers import Answer as WorkersAnswer
+from subjects.answers import NotRun
+from subjects.tokens import CapabilityId, DispatchId, WorkerId
+
+if TYPE_CHECKING:
+    from simulation.world import Simulation
+
+INTERVAL_S = 2.0
+DEFAULT_TIMEOUT_MS = 1000
+# Small, so that queues fill and fleets are full.
+LIMITS = Limits(queue_limit=20, max_attempts=3)
+# The edge gives up on JetStream after this.
+_STORE_TIMEOUT_S = 2.0
+_DRAIN_S = 3.0
+_SLOW_VERDICT_S = (0.001, 0.1)
+_ALLOW = Verdict(True, "allowed", 1.0)
+_VERDICTS = {"denied": Verdict(False, "no", 0.05), "unavailable": Verdict(False, "no answer", 0.05, unavailable=True)}
+
+
+class _Patience:
+    """One for all."""
+
+    def timeout_ms(self, capability: CapabilityId) -> int:
+        """Milliseconds."""
+        return DEFAULT_TIMEOUT_MS
+
+
+def check_body(schema: str, body: bytes) -> Mismatch | None:
+    """Validate: a schema takes all but ``bad``."""
+    return Mismatch(True, "name", "is wrong") if body == b'"bad"' else None
+
+
+class Controller(Process):
+    """One of them, and the driver's ``Surroundings``."""
+
+    def __init__(self, number: int, simulation: Simulation) -> None:
+        super().__init__(number, simulation.clock)
+        self.name = f"c-{number}"
+        self.stopping = False
+        self._simulation = simulation
+        self._network = simulation.network
+        self._stream = simulation.stream
+        self._dice = Dice(simulation.plan.seed, 4, number)
+        self._timer = self._follows = self._read_seq = 0
+        self._do: dict[type, Callable[[Any], Event | None]] = {
+            Dispatch: self._dispatch,
+            Answer: self._reply,
+            Refuse: self._reply,
+            Record: lambda command: self.watch.recorded(command.record),
+            Authorize: self._authorize,
+            Claim: self._claim,
+            SendControl: self._control,
+            StoreManifest: self._write,
+            StoreDeparture: self._write,
+            ReadSubject: self._read,
+            ReplyJson: self._accept,
+            ReplyRefusal: self._turn_away,
+            Publish: lambda command: None,
+        }
+        self.start()
+
+    @property
+    def in_group(self) -> bool:
+        """Whether the queue group's messages may come to it."""
+        return self.listed and not self.stopping
+
+    def start(self) -> None:
+        """Begin with nothing, read the stream, serve."""
+        self.begin()
+        simulation, now = self._simulation, self.clock.now
+        self.stopping = False
+        self.watch = Watch(f"{self.name}.{self.boot}", simulation.history, now, DEFAULT_TIMEOUT_MS, LIMITS.max_attempts)
+        chance = Dice()
+        world = World(
+            controller_id=self.name,
+            registry=Registry(INTERVAL_S),
+            timeouts=_Patience(),
+            check=check_body,
+            chance=chance,
+            limits=LIMITS,
+            now=now,
+        )
+        seed = simulation.plan.seed * 1000 + self.number * 100 + self.boot
+        self.router = simulation.router(world, self.watch, simulation.history, chance, seed)
+        self.driver = Driver(self.router, self)
+        self._timer = 0
+        self._follow()
+        self.driver.start()
+        self.tail()
+
+    def troubles(self) -> dict[str, Callable[[float], bool]]:
+        """Those of any process, and its own."""
+        return {**super().troubles(), "stop": self.stop}
+
+    def stop(self, for_s: float) -> bool:
+        """Leave the queue group, finish what was accepted, say goodbye; start again after ``for_s``."""
+        if not self.up or self.stopping:
+            return False
+        self.stopping = True
+        self.later(0.0, self._finish, self.clock.now + _DRAIN_S, for_s)
+        return True
+
+    def _finish(self, until: float, for_s: float) -> None:
+        if self.router.live and self.clock.now < until:
+            self.later(0.02, self._finish, until, for_s)
+            return
+        if self.router.live:
+            self.driver.feed(Closing())
+        if self.watch.owed:
+            reply = next(iter(self.watch.owed))
+            broken = Broken("in-time", f"{reply} has no terminal reply, and its controller said goodbye")
+            self._simulation.history.breaks(self.clock.now, broken)
+        self.kill(for_s)
+
+    def feed(self, event: Event) -> None:
+        """A message was read."""
+        self.driver.feed(event)
+
+    def look(self) -> None:
+        """See that every law holds that holds at any time."""
+        if not self.up or self.frozen:
+            return
+        now = self.clock.now
+        try:
+            books.check_all(self.router)
+            books.check_liveness(self.router, now)
+            self.watch.check_overdue(now)
+        except Broken as broken:
+            self._simulation.history.breaks(now, broken)
+
+    # Surroundings -------------------------------------------------------------------
+
+    def now(self) -> float:
+        """The virtual time."""
+        return self.clock.now
+
+    def wake_at(self, due: float) -> None:
+        """Arm the one timer."""
+        self._timer += 1
+        self.clock.at(due, self.due, self.boot, self._tick, self._timer)
+
+    def _tick(self, timer: int) -> None:
+        if timer == self._timer:
+            self.driver.tick()
+
+    def perform(self, command: Command) -> Event | None:
+        """Carry out a command; a law that it breaks must not be mistaken for an error of the edge, which is logged."""
+        try:
+            return self._do[type(command)](command)
+        except Broken as broken:
+            self._simulation.history.breaks(self.clock.now, broken)
+            return None
+
+    # Callers and workers --------------------------------------------------------------
+
+    def _dispatch(self, command: Dispatch) -> Event | None:
+        self.watch.dispatched(command)
+        if self.cut_at is not None:  # nothing is published while disconnected
+            return Answered(DispatchId(command.dispatch_id), NotRun("busy"))
+        exchange = self._simulation.callers.exchange(command.request.reply)
+        worker = self._simulation.workers[WorkerId(command.address.partition(".")[0])]
+        line = Line(self, DispatchId(command.dispatch_id))
+        exchange.carry("dispatch", worker.arrive, command, exchange, line)
+        return None
+
+    def _reply(self, command: Answer | Refuse) -> None:
+        self.watch.replied(command)
+        callers = self._simulation.callers
+        exchange = callers.exchange(command.reply)
+        if command.reply not in self.watch.owed:
+            callers.forget(command.reply)
+        if self.cut_at is None:
+            exchange.carry("reply", callers.got, exchange, command)
+
+    def _authorize(self, command: Authorize) -> Event | None:
+        exchange = self._simulation.callers.exchange(command.request.reply)
+        mishap = exchange.mishap("verdict")
+        if mishap is None:
+            return VerdictReached(command.life, _ALLOW)
+        event = VerdictReached(command.life, _VERDICTS.get(mishap, _ALLOW))
+        for _ in range(2 if mishap == "twice" else 1):
+            self.later(exchange.dice.between(*_SLOW_VERDICT_S), self.feed, event)
+        return None
+
+    def _claim(self, command: Claim) -> Event | None:
+        event = ClaimAnswered(command.life, "nothing protects keys yet")
+        exchange = self._simulation.callers.exchange(command.request.reply)
+        if exchange.dice.random() < 0.7:
+            return event
+        self.later(exchange.dice.between(*_SLOW_VERDICT_S), self.feed, event)
+        return None
+
+    def _control(self, command: SendControl) -> None:
+        if self.cut_at is None:
+            worker = self._simulation.workers[command.worker_id]
+            self._network.carry_noisily("control", self._dice, worker.receive, worker.told, command.control)
+
+    def _accept(self, command: ReplyJson) -> None:
+        self._simulation.answer_control(self, command.reply, accepted=True)
+
+    def _turn_away(self, command: ReplyRefusal) -> None:
+        self.watch.refused(command)
+        self._simulation.answer_control(self, command.reply, accepted=False)
+
+    # The registry stream --------------------------------------------------------------
+
+    def _write(self, command: StoreManifest | StoreDeparture) -> None:
+        mishap = self._store_mishap()
+        if mishap != "lost":
+            self.clock.after(self._hop_s(), self._apply, self.boot, command, mishap == "unanswered")
+        if mishap is not None:
+            self.later(_STORE_TIMEOUT_S, self.feed, WriteAnswered(command.worker_id, None, reason="no answer in time"))
+
+    def _apply(self, boot: int, command: StoreManifest | StoreDeparture, unanswered: bool) -> None:
+        before = self._stream.seq
+        answer = self._stream.answer(command)
+        if self._stream.seq != before:
+            self._simulation.stored()
+        if not unanswered:
+            self.clock.after(self._hop_s(), self.receive_as, boot, self.feed, answer)
+
+    def _read(self, command: ReadSubject) -> None:
+        if self._store_mishap() is not None:
+            self.later(_STORE_TIMEOUT_S, self.feed, SubjectRead(command.worker_id, None, failed=True))
+        else:
+            self.clock.after(self._hop_s(), self._look_up, self.boot, command)
+
+    def _look_up(self, boot: int, command: ReadSubject) -> None:
+        self.clock.after(self._hop_s(), self.receive_as, boot, self.feed, self._stream.answer(command))
+
+    def _store_mishap(self) -> str | None:
+        """``lost``, or ``unanswered``: it is done, and nobody says so."""
+        chance = self._dice.random()
+        if self.cut_at is not None:
+            return "lost"
+        mishap = "lost" if self._simulation.store_away else None
+        if mishap is None and self._network.noise and chance < 0.06:
+            mishap = "lost" if chance < 0.03 else "unanswered"
+        if mishap is not None:
+            self._network.faults[f"registry {mishap}"] += 1
+        return mishap
+
+    def _hop_s(self) -> float:
+        return self._dice.between(LEAST_S, MOST_S)
+
+    def tail(self) -> None:
+        """The stream has something new: read it. From another stream than the one that is followed comes nothing."""
+        if self.cut_at is not None or self._follows != self._stream.created:
+            return
+        for entry in self._stream.after(self._read_seq):
+            self._read_seq = entry.seq
+            self.feed(EntrySeen(entry))
+
+    def check_stream(self) -> None:
+        """Whether it is still the same stream: if not, read the new one from its start."""
+        if self.cut_at is None and self._follows != self._stream.created:
+            self._follow()
+            self.feed(RegistryRestarted())
+            self.tail()
+
+    def _follow(self) -> None:
+        self._follows, self._read_seq = self._stream.created, 0
+
+    def connected_again(self) -> None:
+        """As the edge does."""
+        self.check_stream()
+        self.tail()
+
+
+class Line:
+    """Where a worker's answers to one dispatch go: an inbox that one boot of one controller has."""
+
+    __slots__ = ("_boot", "_controller", "_dispatch_id")
+
+    def __init__(self, controller: Controller, dispatch_id: DispatchId) -> None:
+        self._controller = controller
+        self._boot = controller.boot
+        self._dispatch_id = dispatch_id
+
+    def answer(self, answer: WorkersAnswer) -> None:
+        """It arrived."""
+        controller = self._controller
+        controller.receive_as(self._boot, controller.feed, Answered(self._dispatch_id, answer))

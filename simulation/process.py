@@ -1,0 +1,119 @@
+"""Owns what a process can suffer: being killed and started again, frozen, cut off. Controllers and workers are some.
+
+While it is frozen, what arrives and what is due waits for it. While it is cut off, what arrives is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from simulation.clock import Clock
+from simulation.network import PING_S
+
+
+class Process:
+    """Up or down; each start is another ``boot``, to which nothing of the boot before comes."""
+
+    def __init__(self, number: int, clock: Clock) -> None:
+        self.number = number
+        self.clock = clock
+        self.boot = 0
+        self.up = False
+        self.frozen = False
+        self.cut_at: float | None = None
+        self._inbox: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
+
+    @property
+    def listed(self) -> bool:
+        """Whether nats-server hands messages to it."""
+        return self.up and (self.cut_at is None or self.clock.now < self.cut_at + PING_S)
+
+    def begin(self) -> None:
+        """It starts, as a new process."""
+        self.boot += 1
+        self.up, self.frozen, self.cut_at = True, False, None
+        self._inbox.clear()
+
+    def end(self) -> None:
+        """It is gone, without a goodbye."""
+        self.up = False
+
+    def start(self) -> None:
+        """Start it; what it does then is its own."""
+        raise NotImplementedError
+
+    def receive(self, act: Callable[..., object], *args: Any) -> None:
+        """A message for whichever boot is there."""
+        if self.up and self.cut_at is None:
+            self._take(act, args)
+
+    def receive_as(self, boot: int, act: Callable[..., object], *args: Any) -> None:
+        """A message for one boot: it went to an inbox that only that one had."""
+        if boot == self.boot:
+            self.receive(act, *args)
+
+    def later(self, delay_s: float, act: Callable[..., object], *args: Any) -> None:
+        """Do something after a while, if it is still this boot then."""
+        self.clock.after(delay_s, self.due, self.boot, act, *args)
+
+    def due(self, boot: int, act: Callable[..., object], *args: Any) -> None:
+        """What this boot wanted to do is due."""
+        if boot == self.boot and self.up:
+            self._take(act, args)
+
+    def _take(self, act: Callable[..., object], args: tuple[Any, ...]) -> None:
+        if self.frozen:
+            self._inbox.append((act, args))
+        else:
+            act(*args)
+
+    # Troubles -----------------------------------------------------------------------
+
+    def troubles(self) -> dict[str, Callable[[float], bool]]:
+        """What can happen to it, by the plan's words: each for so many seconds, and says whether it could happen."""
+        return {"kill": self.kill, "freeze": self.freeze, "cut": self.cut}
+
+    def kill(self, for_s: float) -> bool:
+        """Die at once; start again after ``for_s``, or never when that is 0."""
+        if not self.up:
+            return False
+        self.end()
+        if for_s:
+            self.clock.after(for_s, self._start_again, self.boot)
+        return True
+
+    def _start_again(self, boot: int) -> None:
+        if boot == self.boot and not self.up:
+            self.start()
+
+    def freeze(self, for_s: float) -> bool:
+        """Stand still."""
+        if not self.up or self.frozen:
+            return False
+        self.frozen = True
+        self.clock.after(for_s, self._thaw, self.boot)
+        return True
+
+    def _thaw(self, boot: int) -> None:
+        if boot == self.boot and self.up:
+            self.frozen = False
+            waiting, self._inbox = self._inbox, []
+            for act, args in waiting:
+                self.due(boot, act, *args)
+
+    def cut(self, for_s: float) -> bool:
+        """Be cut off from the server."""
+        if not self.up or self.cut_at is not None:
+            return False
+        self.cut_at = self.clock.now
+        self.clock.after(for_s, self._mend, self.boot)
+        return True
+
+    def _mend(self, boot: int) -> None:
+        if boot == self.boot and self.up:
+            self.cut_at = None
+            self.connected_again()
+
+    def connected_again(self) -> None:
+        """The connection is back."""

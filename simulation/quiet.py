@@ -1,0 +1,119 @@
+"""Owns the end of a run: all faults are over, time passes, and whatever should have come to rest has.
+
+``world`` calls ``settle`` when the plan is done.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from controller.core.events import TICK, StoredManifest
+from controller.core.fleet import State
+from controller.core.registry import FORGET_AFTER_S
+from controller.core.router import Router
+from simulation import books
+from simulation.callers import Exchange
+from simulation.laws import must
+from simulation.plan import Call
+from simulation.stream import digest_of
+from subjects.tokens import WorkerId
+
+if TYPE_CHECKING:
+    from simulation.controllers import Controller
+    from simulation.world import Simulation
+
+# The longest that anything can go on by itself is well below this: patience of callers and workers, orphans, the time
+# until a silent worker is gone and another one may have its id, answers that are late.
+_REST_S = 45.0
+_PROBE_TIMEOUT_MS = 2000
+# Numbers that no plan's calls have.
+_PROBES = 1_000_000_000
+
+
+def settle(simulation: Simulation) -> None:
+    """Wait until all is quiet, and check the laws that hold then."""
+    simulation.quiet = True
+    simulation.network.noise = False
+    simulation.clock.run(simulation.clock.now + _REST_S, simulation.unbroken)
+    for controller in simulation.controllers:
+        controller.look()
+    if not simulation.unbroken():
+        return
+    for controller in simulation.controllers:
+        _check_rest(controller)
+        _check_agreement(simulation, controller)
+    _probe(simulation)
+    for controller in simulation.controllers:
+        _check_empty(controller.name, controller.router, simulation.clock.now)
+
+
+def _check_rest(controller: Controller) -> None:
+    router, name = controller.router, controller.name
+    must(controller.up and not controller.watch.owed, "in-time", f"{name} still owes {list(controller.watch.owed)}")
+    must(router.live == 0 and not router._lives, "nothing-left", f"{name} has {router.live} lives")
+    must(router.in_flight == 0, "counts", f"{name} has {router.in_flight} in flight")
+    registry = router.world.registry
+    for worker in registry.workers.values():
+        must(worker.in_flight == 0, "counts", f"{name} counts {worker.in_flight} in flight at {worker.id}")
+        for offer in worker.offers:
+            must(offer.in_flight == 0, "counts", f"{name} counts {offer.in_flight} in flight at {offer.address}")
+            must(not offer.paused, "nothing-left", f"{name} pauses {offer.address}")
+    for capability, group in registry.groups.items():
+        must(group.waiting == 0, "nothing-left", f"{name} has {group.waiting} waiting for {capability}")
+    membership = router.membership
+    for what in ("_joining", "_leaving", "_reading", "_known_when_read"):
+        left = getattr(membership, what)
+        must(not left, "nothing-left", f"{name} keeps {what.strip('_')} {sorted(left)}")
+
+
+def _check_agreement(simulation: Simulation, controller: Controller) -> None:
+    """Who lives is known to everybody as the stream has it; who is dead is known to nobody as alive."""
+    known = controller.router.world.registry.workers
+    for worker in simulation.workers.values():
+        entry = simulation.stream.get(worker.id)
+        seen = known.get(worker.id)
+        if not worker.up:
+            gone = seen is None or seen.state is State.GONE
+            must(gone, "agreement", f"{controller.name} takes {worker.id} for alive, and it is dead")
+            continue
+        must(worker.registered, "agreement", f"{worker.id} could not register")
+        assert isinstance(entry, StoredManifest), entry
+        mine = entry.digest == digest_of(worker.body)
+        must(mine, "agreement", f"the stream has {entry.manifest.instance} for {worker.id} {worker.boot}")
+        must(
+            seen is not None and (seen.seq, seen.digest) == (entry.seq, entry.digest) and seen.state is State.ALIVE,
+            "agreement",
+            f"{controller.name} does not have {worker.instance} as number {entry.seq} of the stream, but {seen}",
+        )
+    strangers = [worker_id for worker_id in known if worker_id not in simulation.workers]
+    must(not strangers, "agreement", f"{controller.name} knows {strangers}")
+
+
+def _probe(simulation: Simulation) -> None:
+    """Ask every controller for everything that is offered."""
+    offered = {spec.id for worker in simulation.workers.values() if worker.up for spec in worker.manifest.capabilities}
+    callers = simulation.callers
+    probes: list[tuple[Controller, Exchange]] = []
+    for controller in simulation.controllers:
+        for capability in sorted(offered):
+            call = Call(0.0, _PROBES + len(probes), capability, timeout_ms=_PROBE_TIMEOUT_MS)
+            exchange = Exchange(call, simulation.plan.seed, simulation.network)
+            controller.receive(controller.feed, callers.request(exchange))
+            probes.append((controller, exchange))
+    simulation.clock.run(simulation.clock.now + 2 * _PROBE_TIMEOUT_MS / 1000, simulation.unbroken)
+    for controller, exchange in probes:
+        got = exchange.outcome or "nothing"
+        callers.outcomes[got] -= 1
+        must(got == "answered", "recovery", f"{controller.name} answers {exchange.call.capability} with {got}")
+
+
+def _check_empty(name: str, router: Router, now: float) -> None:
+    """All workers fall silent, and an hour later nothing is left of anything."""
+    for step_s in (20.0, FORGET_AFTER_S + 20.0, 1.0):
+        now += step_s
+        router.handle(TICK, now)
+    books.check_all(router)
+    workers: list[WorkerId] = list(router.world.registry.workers)
+    must(not workers, "nothing-left", f"{name} still knows {workers}")
+    must(len(router._timers) == 0, "nothing-left", f"{name} has {len(router._timers)} timers")
+    must(not router._flights, "nothing-left", f"{name} has {len(router._flights)} flights")

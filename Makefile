@@ -3,11 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PEERS := $(VENV)/.peers
+MODULES := examples/javascript/node_modules/.package-lock.json
+NATS_COMMAND := .tools/nats-v0.5.0
 # The first Python that is new enough; `make PYTHON=/path/to/python …` names another.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo up test check bench sim lock clean
+.PHONY: help install demo up test check bench sim tools lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -53,6 +55,18 @@ SEED ?= 1
 sim: $(INSTALLED)  ## the core in a simulated world with every fault, from one seed: make sim REQUESTS=100000 SEED=1
 	$(BIN)/python -m simulation --requests $(REQUESTS) --seed $(SEED)
 
+# Each where there is something to get it with; the tests that need it say so where it is missing.
+tools: $(if $(shell command -v npm 2>&1),$(MODULES)) $(if $(shell command -v go 2>&1),$(NATS_COMMAND))  ## Node's modules and the nats command, for tests
+
+$(MODULES): examples/javascript/package-lock.json
+	npm ci --prefix examples/javascript --silent
+	@touch $@
+
+$(NATS_COMMAND):
+	@echo "Building the nats command, this once; it takes about a minute …"
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/nats-io/natscli/nats@$(lastword $(subst -, ,$@))
+	@touch $@
+
 # One resolution for every platform; the index it came from is no part of it.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate pyproject.toml
@@ -63,4 +77,4 @@ lock: $(INSTALLED)  ## resolve the dependencies anew
 	$(COMPILE) --upgrade --constraints requirements-dev.lock --group bench -o requirements-bench.lock
 
 clean:  ## remove what the targets above made, but not .crank
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .tools examples/javascript/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -35,7 +35,7 @@ def node() -> str:
 def nats_command() -> str:
     """The ``nats`` command."""
     own = ROOT / ".tools" / "bin" / "nats"
-    return need(str(own) if own.exists() else "nats", "install Go 1.25 or newer, then run: make tools")
+    return need(str(own) if own.exists() else "nats", "install Go 1.26 or newer, then run: make tools")
 
 
 async def run(*command: str, cwd: Path, env: dict[str, str], stdin: str = "") -> str:

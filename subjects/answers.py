@@ -55,7 +55,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 class NoResponders(msgspec.Struct, frozen=True, gc=False):
-    """The NATS server says that nobody listens on the worker's subject: nothing ran."""
+    """The NATS server says that nobody listens where the work is done: nothing ran."""
 
 
 class Garbage(msgspec.Struct, frozen=True, gc=False):
@@ -79,7 +79,7 @@ def parse_answer(raw_headers: bytes | None, body: bytes) -> Answer:
     if isinstance(block, Refusal):
         return Garbage(block.detail)
     if block.status:
-        # Only the server says so, without a body; a worker that sends one has run.
+        # A server says so, without a body; a worker that sends one has run.
         if block.status == 503 and not body:
             return NO_RESPONDERS
         return Garbage(f"it answered with the inline status {block.status}")
@@ -129,11 +129,16 @@ def _retry_after_ms(passed: str) -> int | None:
     return None
 
 
-def build_answer(answer: Result | Fault | NotRun | Frame) -> tuple[bytes | None, bytes]:
-    """``(header block or None, body)``: what a worker publishes to the dispatch's reply subject."""
+def build_answer(answer: Result | Fault | NotRun | NoResponders | Frame) -> tuple[bytes | None, bytes]:
+    """``(header block or None, body)``: what a worker publishes to the dispatch's reply subject.
+
+    ``NoResponders`` is what a server told a worker that relays, passed on.
+    """
     match answer:
         case NotRun(reason):
             return build_block([(h.NOT_RUN, reason)]), b""
+        case NoResponders():
+            return b"NATS/1.0 503\r\n\r\n", b""
         case Fault():
             return build_block(_fault_pairs(answer)), answer.body
         case Frame():

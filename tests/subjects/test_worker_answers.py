@@ -108,6 +108,11 @@ def test_no_responders_is_the_server_s_word_alone() -> None:
     assert isinstance(parse_answer(b"NATS/1.0 408\r\n\r\n", b""), Garbage)
 
 
+def test_no_responders_can_be_passed_on() -> None:
+    """By a worker that asked somebody else to do the work: it is read as if the server had said it here."""
+    assert parse_answer(*build_answer(NO_RESPONDERS)) is NO_RESPONDERS
+
+
 def test_a_plain_answer_needs_no_headers() -> None:
     """The common case is the body alone, both ways."""
     assert build_answer(Result(b"hi")) == (None, b"hi")

@@ -43,12 +43,12 @@ class Dice:
         """From [0, 1)."""
         return (self._next() >> 11) * 2.0**-53
 
-    def getrandbits(self, k: int, /) -> int:
-        """``k`` bits."""
-        bits, got = self._next(), 64
-        while got < k:
-            bits, got = bits << 64 | self._next(), got + 64
-        return bits >> (got - k)
+    def randbytes(self, n: int, /) -> bytes:
+        """``n`` bytes."""
+        drawn = b""
+        while len(drawn) < n:
+            drawn += self._next().to_bytes(8, "big")
+        return drawn[:n]
 
     def choice(self, among: Sequence[T]) -> T:
         """One of them."""

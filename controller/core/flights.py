@@ -30,7 +30,7 @@ class Flights(dict[DispatchId, Flight]):
 
     def launch(self, life: Life, offer: Offer) -> Flight:
         """Count a new dispatch of ``life`` to ``offer``."""
-        flight = Flight(DispatchId(f"{self._world.chance.getrandbits(96):024x}"), life, offer, self._world.now)
+        flight = Flight(DispatchId(self._world.chance.randbytes(12).hex()), life, offer, self._world.now)
         self[flight.dispatch_id] = life.flight = flight
         life.flights.append(flight)
         offer.in_flight += 1

@@ -137,7 +137,7 @@ class Router:
         headers = request.headers
         timeout_ms = headers.timeout_ms or world.timeouts.timeout_ms(request.capability)
         trace = headers.trace
-        ids = f"{world.chance.getrandbits(192):048x}"
+        ids = world.chance.randbytes(24).hex()
         trace_id = trace.trace_id if trace is not None else ids[16:]
         life = Life(request, world.now, world.now + (timeout_ms - world.stalled_ms) / 1000, trace_id, ids[:16])
         self._live += 1
@@ -215,7 +215,7 @@ class Router:
                 request,
                 step.attempt,
                 timeout_ms,
-                traceparent(life.trace_id, f"{chance.getrandbits(64):016x}", trace is not None and trace.sampled),
+                traceparent(life.trace_id, chance.randbytes(8).hex(), trace is not None and trace.sampled),
             )
         )
 

@@ -30,8 +30,8 @@ class Chance(Protocol):
         """Draw from [0, 1)."""
         ...
 
-    def getrandbits(self, k: int, /) -> int:
-        """Draw ``k`` bits."""
+    def randbytes(self, n: int, /) -> bytes:
+        """Draw ``n`` bytes."""
         ...
 
 

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import os
 import random
-import struct
 
-# One system call for 250 ids; a call for each would cost more than all else in making it.
-_WORDS = 512
-_unpack = struct.Struct(f"={_WORDS}Q").unpack
+# One system call for some 90 requests; a call for each would cost more than all else in making its ids.
+_POOL_BYTES = 4096
 
 
 class Dice:
-    """``random()`` for balancing, ``getrandbits()`` for ids. Not for use in several threads or after a fork."""
+    """``random()`` for balancing, ``randbytes()`` for ids. Not for use in several threads or after a fork."""
 
     def __init__(self) -> None:
         self.random = random.Random().random
-        self._words: list[int] = []
+        self._pool = b""
+        self._at = 0
 
-    def getrandbits(self, k: int, /) -> int:
-        """``k`` bits from the system; none is given out twice."""
-        words = self._words
-        while len(words) << 6 < k:
-            words += _unpack(os.urandom(8 * _WORDS))
-        number, bits = 0, 0
-        while bits < k:
-            number = number << 64 | words.pop()
-            bits += 64
-        return number >> bits - k
+    def randbytes(self, n: int, /) -> bytes:
+        """``n`` bytes from the system; none is given out twice."""
+        start = self._at
+        self._at = end = start + n
+        if end > len(self._pool):
+            self._pool = os.urandom(max(n, _POOL_BYTES))
+            start, end = 0, n
+            self._at = n
+        return self._pool[start:end]

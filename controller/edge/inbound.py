@@ -35,15 +35,14 @@ from subjects.tokens import TOKEN_RULE, CapabilityId, DispatchId, RequestId, Wor
 # Subjects in use are few; a caller that makes up names empties this memory, and each name is parsed again.
 _SUBJECTS_KEPT = 4096
 
-
 _bits = random.Random().getrandbits  # seeded by the system; an id tells requests apart and is no secret
 
 
 def new_request_id() -> RequestId:
     """A UUIDv7 (RFC 9562): ids of one controller sort by time."""
-    low = f"{_bits(62) | 0b10 << 62:016x}"
-    high = f"{(time.time_ns() // 1_000_000) << 16 | 0x7 << 12 | _bits(12):016x}"
-    return RequestId(f"{high[:8]}-{high[8:12]}-{high[12:]}-{low[:4]}-{low[4:]}")
+    ms = time.time_ns() // 1_000_000
+    fields = (ms >> 16, ms & 0xFFFF, 0x7000 | _bits(12), 0x8000 | _bits(14), _bits(48))
+    return RequestId("%08x-%04x-%04x-%04x-%012x" % fields)  # noqa: UP031  # quicker than an f-string, and as readable
 
 
 def digest_of(body: bytes) -> bytes:

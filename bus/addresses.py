@@ -22,3 +22,9 @@ def _is_one(text: str) -> bool:
         return url.scheme in _SCHEMES and bool(url.hostname) and (url.port is None or url.port > 0)
     except ValueError:  # a port that is no number, a bracket that is not closed
         return False
+
+
+def public(url: str) -> str:
+    """``url`` without user name, password or token: it goes into messages and logs."""
+    scheme, sep, rest = url.rpartition("://")
+    return f"{scheme}{sep}{rest.rpartition('@')[2]}"

@@ -21,6 +21,9 @@ from nats.aio.subscription import Subscription as Subscription
 from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 
+from bus.addresses import public
+from bus.greeting import Greeting, read_greeting
+
 log = logging.getLogger("crank.bus")
 
 Handler = Callable[[str, str, bytes | None, bytes], None]
@@ -109,6 +112,11 @@ class _Client(Client):
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
     @property
+    def greeting(self) -> dict[str, object]:
+        """What the server said of itself when it was connected to: the fields of its INFO."""
+        return dict(self._server_info)
+
+    @property
     def unsent_bytes(self) -> int:
         """What was written and the system has not taken yet: it grows when the server does not read."""
         transport = self._transport
@@ -171,8 +179,11 @@ class Bus:
         timeout_s: float = 5.0,
         inbox_prefix: str = "_INBOX",
         on_reconnect: Callable[[], Awaitable[None]] | None = None,
+        on_error: Callable[[str], None] | None = None,
     ) -> Bus:
         """Connect to ``url`` (several may be separated by commas), trying for ``timeout_s``; then reconnect for ever.
+
+        ``on_error`` is told what goes wrong in the server's words or the system's, also while nothing is connected.
 
         Raises:
             BusUnavailable: nothing answered there in time; the message holds the last error.
@@ -182,9 +193,11 @@ class Bus:
         bus = cls(client, f"{inbox_prefix}.{secrets.token_hex(11)}")
         last: list[str] = []
 
-        async def on_error(error: Exception) -> None:
+        async def on_failure(error: Exception) -> None:
             last[:] = [str(error) or type(error).__name__]
             log.debug("connection: %s", last[0])
+            if on_error is not None:
+                on_error(last[0])
 
         async def on_lost() -> None:
             bus._forget_unsent()
@@ -198,7 +211,7 @@ class Bus:
                 client.connect(
                     servers=[part.strip() for part in url.split(",")],
                     name=name,
-                    error_cb=on_error,
+                    error_cb=on_failure,
                     disconnected_cb=on_lost,
                     reconnected_cb=on_back,
                     # A full buffer that is sent seconds late would run requests nobody waits for any more.
@@ -214,7 +227,9 @@ class Bus:
             )
         except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
             why = (last or [str(error) or "it said nothing"])[0]
-            raise BusUnavailable(f"no NATS server answers at {_public(url)}: {why}") from None
+            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+                await asyncio.wait_for(client.close(), 1.0)  # an attempt that was given up leaves its socket open
+            raise BusUnavailable(f"no NATS server answers at {public(url)}: {why}") from None
         await bus.subscribe(f"{bus._inbox}.*", bus._on_inbox)
         return bus
 
@@ -222,6 +237,16 @@ class Bus:
     def connected(self) -> bool:
         """Whether a publish would leave now."""
         return bool(self._client.is_connected)
+
+    @property
+    def greeting(self) -> Greeting:
+        """What the server said of itself.
+
+        Raises:
+            NotGreeted: no NATS server says such things.
+
+        """
+        return read_greeting(self._client.greeting)
 
     @property
     def max_payload_bytes(self) -> int:
@@ -237,7 +262,7 @@ class Bus:
     def url(self) -> str:
         """The server now connected to, without credentials."""
         connected = self._client.connected_url
-        return _public(connected.geturl()) if connected is not None else ""
+        return public(connected.geturl()) if connected is not None else ""
 
     @property
     def jetstream(self) -> JetStreamContext:
@@ -353,9 +378,3 @@ class Bus:
             await self._client.close()
         except (nats.errors.Error, OSError, RuntimeError) as error:  # a broken one is closed already
             log.debug("closing: %r", error)
-
-
-def _public(url: str) -> str:
-    """``url`` without user name, password or token: it goes into messages and logs."""
-    scheme, sep, rest = url.rpartition("://")
-    return f"{scheme}{sep}{rest.rpartition('@')[2]}"

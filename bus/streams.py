@@ -96,16 +96,8 @@ class Streams:
             BusError: JetStream is off, full or unreachable; the message says which.
 
         """
-        config = api.StreamConfig(
-            name=spec.name,
-            subjects=[spec.subjects],
-            storage=api.StorageType.FILE,
-            max_msgs_per_subject=1,
-            num_replicas=spec.replicas,
-            allow_msg_ttl=True,
-        )
         try:
-            await self._bus.jetstream.add_stream(config)
+            await self._bus.jetstream.add_stream(config_of(spec))
         except errors.APIError as error:
             if error.err_code != _NAME_IN_USE:
                 raise BusError(f"stream {spec.name} cannot be created: {self._why(error)}") from None
@@ -174,9 +166,27 @@ class Streams:
         return StreamState(str(info.created), int(info.state.last_seq))
 
     def _why(self, error: errors.APIError) -> str:
-        if error.description is None:  # nobody listens where JetStream would
-            return f"JetStream is off at {self._bus.url}; start nats-server with -js, or with a block `jetstream {{}}`"
-        off = error.err_code == _NO_JETSTREAM_FOR_ACCOUNT
-        said = "JetStream is off for the account" if off else error.description
-        advice = _ADVICE.get(error.err_code or 0)
-        return f"{said}; {advice}" if advice else said
+        return "; ".join(filter(None, refusal(error.err_code or 0, error.description or "", self._bus.url)))
+
+
+def config_of(spec: StreamSpec) -> api.StreamConfig:
+    """The stream as ``ensure`` creates it."""
+    return api.StreamConfig(
+        name=spec.name,
+        subjects=[spec.subjects],
+        storage=api.StorageType.FILE,
+        max_msgs_per_subject=1,
+        num_replicas=spec.replicas,
+        allow_msg_ttl=True,
+    )
+
+
+def refusal(code: int, description: str, url: str) -> tuple[str, str]:
+    """What JetStream at ``url`` says, and what to do about it where its words do not say it.
+
+    Without a description nobody listens where JetStream would.
+    """
+    if not description:
+        return f"JetStream is off at {url}", "start nats-server with -js, or with a block `jetstream {}`"
+    said = "JetStream is off for the account" if code == _NO_JETSTREAM_FOR_ACCOUNT else description
+    return said, _ADVICE.get(code, "")

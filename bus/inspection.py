@@ -1,0 +1,180 @@
+"""Owns asking a NATS server how it is: who we are to it, its clock, JetStream's account, one stream. Reads only.
+
+What a stream should be stands in ``bus.streams``; what to do about what is found is the caller's affair.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, TypeVar
+
+import msgspec
+
+from bus.connection import Bus, BusError, NoResponder
+from bus.streams import StreamSpec, config_of, refusal
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_TIMEOUT_S = 2.0
+_STREAM_NOT_FOUND = 10059
+# What a stream that nobody has changed has, in the fields that could lose what is stored.
+_UNTOUCHED = {
+    "retention": "limits", "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_msg_size": -1, "no_ack": False,
+    "sealed": False, "allow_msg_ttl": False,
+}  # fmt: skip
+
+
+class NoJetStream(BusError):
+    """JetStream is off here or for this account, or it fails; ``mend`` says what to do, where that is known."""
+
+    def __init__(self, said: str, mend: str) -> None:
+        super().__init__(said)
+        self.mend = mend
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who this connection is to the server."""
+
+    user: str = ""
+    account: str = ""
+
+
+class Server(msgspec.Struct, frozen=True):
+    """The server's name and clock."""
+
+    name: str
+    time: datetime
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """The answer of ``$SYS.REQ.USER.INFO``."""
+
+    server: Server
+    data: Identity
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """An account's limits; -1 is none."""
+
+    max_memory: int = -1
+    max_storage: int = -1
+    max_streams: int = -1
+    max_consumers: int = -1
+    max_bytes_required: bool = False
+
+
+class Tier(msgspec.Struct, frozen=True):
+    """What is used of an account, or of its share for streams of so many replicas."""
+
+    memory: int = 0
+    storage: int = 0
+    reserved_storage: int = 0
+    streams: int = 0
+    consumers: int = 0
+    limits: Limits = Limits()
+
+
+class Account(Tier, frozen=True):
+    """JetStream's account. ``tiers`` by replicas, such as ``R3``, where the limits are set for each."""
+
+    tiers: dict[str, Tier] = {}
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Another server with a copy of a stream."""
+
+    name: str
+    current: bool = False
+    offline: bool = False
+
+
+class Group(msgspec.Struct, frozen=True):
+    """The servers of one stream."""
+
+    leader: str = ""
+    replicas: tuple[Peer, ...] = ()
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """One stream: its configuration and state as the server has them, its servers, and its leader's clock."""
+
+    config: dict[str, Any]
+    cluster: Group = Group()
+    state: dict[str, Any] = {}
+    ts: datetime | None = None
+
+    def differences(self, spec: StreamSpec) -> list[str]:
+        """What is not as ``Streams.ensure`` makes it, the number of replicas apart."""
+        wanted = {**_UNTOUCHED, **config_of(spec).as_dict()}
+        fields = (*_UNTOUCHED, "subjects", "storage", "max_msgs_per_subject", "discard")
+        return [
+            f"{field} is {_text(self.config.get(field, _UNTOUCHED.get(field)))}, not {_text(wanted[field])}"
+            for field in fields
+            if self.config.get(field, _UNTOUCHED.get(field)) != wanted[field]
+        ]
+
+
+class _Failed(msgspec.Struct):
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(msgspec.Struct):
+    error: _Failed | None = None
+
+
+async def standing(bus: Bus) -> Standing:
+    """Who we are, and the server's clock; nats-server 2.10 and newer tell.
+
+    Raises:
+        BusError: it does not tell.
+
+    """
+    return _read((await bus.request("$SYS.REQ.USER.INFO", b"", timeout_s=_TIMEOUT_S)).body, Standing)
+
+
+async def account(bus: Bus) -> Account:
+    """JetStream's account.
+
+    Raises:
+        NoJetStream: there is none.
+        BusError: the answer cannot be read, or the connection is gone.
+
+    """
+    found = await _ask(bus, "$JS.API.INFO", Account)
+    assert found is not None, "an account is never missing"
+    return found
+
+
+async def stream(bus: Bus, name: str) -> Stream | None:
+    """The stream, or None where there is none.
+
+    Raises:
+        NoJetStream, BusError: as ``account``.
+
+    """
+    return await _ask(bus, f"$JS.API.STREAM.INFO.{name}", Stream)
+
+
+async def _ask(bus: Bus, subject: str, kind: type[T]) -> T | None:
+    try:
+        body = (await bus.request(subject, b"", timeout_s=_TIMEOUT_S)).body
+    except NoResponder:
+        raise NoJetStream(*refusal(0, "", bus.url)) from None
+    error = _read(body, _Answer).error
+    if error is None:
+        return _read(body, kind)
+    if error.err_code == _STREAM_NOT_FOUND:
+        return None
+    raise NoJetStream(*refusal(error.err_code, error.description, bus.url))
+
+
+def _read(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BusError("the answer cannot be read; does something else answer there?") from None
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -25,8 +25,8 @@ from controller.edge.record_sink import RecordSink
 from controller.edge.registry_log import RegistryLog
 from controller.edge.schemas import Schemas
 from controller.edge.services import Services
+from controller.payload import payload_room, too_small
 from controller.settings import ControllerSettings
-from subjects.headers import MAX_BLOCK_BYTES
 from subjects.names import QUEUE_CONTROLLERS, Subjects
 from subjects.tokens import CapabilityId
 
@@ -38,8 +38,6 @@ log = logging.getLogger("crank.controller")
 _REPLAY_TIMEOUT_S = 60.0
 # The router's own lines in a reply, each of a known length.
 _REPLY_HEADERS_BYTES = 2048
-# Below this much for a payload a controller is of no use: together with the headers, 64 KB in one message.
-_LEAST_ROOM_BYTES = 31 * 1024
 # How often a draining controller looks whether its last request is done.
 _DRAIN_POLL_S = 0.02
 
@@ -117,14 +115,8 @@ class Controller:
         self._bus = bus = await Bus.connect(
             settings.nats_url, name=f"crank-controller {settings.controller_id}", on_reconnect=self._reconnected
         )
-        # A request goes on to a worker with headers added, in one NATS message.
-        room = bus.max_body_bytes - 2 * MAX_BLOCK_BYTES
-        if room < _LEAST_ROOM_BYTES:
-            least = bus.max_payload_bytes - room + _LEAST_ROOM_BYTES
-            raise BusError(
-                f"the NATS server at {bus.url} takes messages of {bus.max_payload_bytes} bytes, too few for a payload "
-                f"beside the headers; set max_payload in its configuration to {least} or more, better to 2MB"
-            )
+        if (wrong := too_small(bus)) is not None:
+            raise BusError("; ".join(wrong))
         self._loop = loop = _Loop()
         schemas = Schemas()
         world = World(
@@ -145,7 +137,9 @@ class Controller:
         loop.outbound = outbound = Outbound(
             bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), NoClaims(), records
         )
-        inbound = Inbound(subjects, schemas, min(settings.max_body_bytes, room), driver.feed, outbound.refuse)
+        inbound = Inbound(
+            subjects, schemas, min(settings.max_body_bytes, payload_room(bus)), driver.feed, outbound.refuse
+        )
         admin = Admin(subjects, router, records, outbound.reply_json, outbound.refuse)
         services = Services(
             subjects, settings.controller_id, world.registry, records, world.max_answer_bytes, outbound.reply_json

@@ -39,6 +39,11 @@ _KIND = "Crank-Registry"
 _MANIFEST, _DEPARTURE = "manifest", "departure"
 
 
+def registry_spec(subjects: Subjects, replicas: int) -> StreamSpec:
+    """The registry's stream, as it should be."""
+    return StreamSpec(subjects.stream_registry, f"{subjects.prefix}.registry.*", replicas)
+
+
 class RegistryLog:
     """One controller's reading and writing of ``CRANK_REGISTRY``."""
 
@@ -46,7 +51,7 @@ class RegistryLog:
         self._subjects = subjects
         self._feed = feed
         self._streams = Streams(bus)
-        self._spec = StreamSpec(subjects.stream_registry, f"{subjects.prefix}.registry.*", replicas)
+        self._spec = registry_spec(subjects, replicas)
         self.replayed = asyncio.Event()
         self._tail = Tail(bus, self._spec, self._entry, lambda: feed(RegistryRestarted()), self.replayed.set)
         self._tasks: set[asyncio.Task[None]] = set()

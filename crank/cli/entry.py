@@ -24,6 +24,8 @@ _COMMANDS = {
     "capabilities": ("fleet", "List what can be asked for."),
     "controller": ("run", "Run one controller."),
     "worker": ("run", "Run one worker."),
+    "adopt": ("adopt", "Offer an existing NATS service as capabilities."),
+    "doctor": ("doctor", "Look for whatever is wrong, and say what mends it."),
 }
 
 # The variables that every command reads, or passes over knowingly.
@@ -81,7 +83,8 @@ def crank(ctx: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR"):
         ctx.color = False  # https://no-color.org; all that is said goes through click.echo, or rich, which knows it
-    _warn_of_variables()
+    if ctx.invoked_subcommand != "doctor":  # which has a place for it
+        _warn_of_variables()
 
 
 def _warn_of_variables() -> None:

@@ -17,6 +17,7 @@ from crank.cli.endings import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from callers import Frame
 
@@ -33,8 +34,8 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Print rows under columns; those numbered in ``right`` are numbers."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Sequence[int] = ()) -> None:
+    """Print rows under columns; those numbered in ``right`` are numbers. A ``Text`` is ours, and has its colour."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -44,7 +45,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence
     for index, column in enumerate(columns):
         made.add_column(column, justify="right" if index in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(Text(printable(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in row))
     console().print(made)
 
 

@@ -1,0 +1,102 @@
+"""Owns the order in which an installation is looked over, and the time that it may take, whatever answers or does not.
+
+``crank doctor`` calls ``examine``; each room beside this one judges one thing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bus import Bus
+from bus.connection import BusError
+from bus.greeting import NotGreeted
+from bus.inspection import Standing, Stream, account, standing, stream
+from bus.permissions import Trial
+from controller.edge.registry_log import registry_spec
+from controller.settings import ControllerSettings
+from crank.doctoring.clocks import judge_clock
+from crank.doctoring.findings import Finding, problem
+from crank.doctoring.fleet import PING_SUBJECT, judge_fleet
+from crank.doctoring.jetstream import judge_account, judge_registry
+from crank.doctoring.rights import Needs, try_rights
+from crank.doctoring.server import CHECK, distance_s, judge_payload, judge_version, reach
+from subjects.names import Subjects
+
+# Each step ends within two seconds; this is for a server that is slow at every single one.
+_MOST_S = 10.0
+_STANDING, _ACCOUNT = "$SYS.REQ.USER.INFO", "$JS.API.INFO"
+
+
+class Report(NamedTuple):
+    """What was found, and whether there was a server to ask."""
+
+    findings: list[Finding]
+    reached: bool
+
+
+async def examine(
+    settings: ControllerSettings, version: str, worker_id: str | None = None, now: Callable[[], float] = time.time
+) -> Report:
+    """Look over the installation that ``settings`` name, and change nothing.
+
+    ``version`` is ours, ``worker_id`` the worker whose rights are looked at (any, if None), ``now`` the wall clock in
+    seconds since 1970.
+    """
+    findings: list[Finding] = []
+    trial = Trial()
+    bus: Bus | None = None
+    try:
+        async with asyncio.timeout(_MOST_S):
+            bus, found = await reach(settings.nats_url, trial.hear)
+            findings += found
+            if bus is not None:
+                await _look(bus, trial, settings, version, worker_id, now, findings)
+    except (TimeoutError, BusError, NotGreeted) as error:
+        said = f"the server stopped answering halfway: {error or 'time is up'}"
+        findings.append(problem(CHECK, said, "is it stopped, or overloaded? Its log says more"))
+    finally:
+        if bus is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(bus.close(), 1.0)
+    return Report(findings, reached=bus is not None)
+
+
+async def _look(
+    bus: Bus,
+    trial: Trial,
+    settings: ControllerSettings,
+    version: str,
+    worker_id: str | None,
+    now: Callable[[], float],
+    findings: list[Finding],
+) -> None:
+    """Add what is found, as it is found: what follows may never come."""
+    subjects = Subjects(settings.prefix)
+    spec = registry_spec(subjects, settings.replicas)
+    greeting = bus.greeting
+    findings.append(judge_version(greeting, bus.url, await distance_s(bus)))
+    findings.append(judge_payload(bus, settings.max_body_bytes))
+    token = f"doctor-{secrets.token_hex(6)}"
+    stream_subject = f"$JS.API.STREAM.INFO.{spec.name}"
+    rights = await try_rights(
+        bus, trial, Needs(subjects, token, worker_id), (_STANDING, _ACCOUNT, stream_subject, PING_SUBJECT)
+    )
+    findings += rights.findings
+    asked_at = now()
+    who, room, registry = await asyncio.gather(
+        rights.ask(_STANDING, lambda: standing(bus)),
+        rights.ask(_ACCOUNT, lambda: account(bus)),
+        rights.ask(stream_subject, lambda: stream(bus, spec.name)),
+    )
+    answered_at = now()
+    told = who.server.time if isinstance(who, Standing) else registry.ts if isinstance(registry, Stream) else None
+    if told is not None:
+        findings.append(judge_clock(told, asked_at, answered_at))
+    findings.append(judge_account(room, spec, missing=registry is None))
+    findings += judge_registry(registry, spec, greeting.cluster)
+    findings += await judge_fleet(bus, subjects, rights, version, token)

@@ -28,12 +28,8 @@ from controller.core.events import (
     Answered,
     ClaimAnswered,
     Closing,
-    EntrySeen,
     Event,
-    RegistryRestarted,
-    SubjectRead,
     VerdictReached,
-    WriteAnswered,
 )
 from controller.core.model import Mismatch, Verdict
 from controller.core.registry import Registry
@@ -42,8 +38,8 @@ from controller.driver import Driver
 from simulation import books
 from simulation.dice import Dice
 from simulation.laws import Broken
-from simulation.network import LEAST_S, MOST_S
 from simulation.process import Process
+from simulation.registry_log import RegistryLog
 from simulation.watch import Watch
 from subjects.answers import Answer as WorkersAnswer
 from subjects.answers import NotRun
@@ -56,8 +52,6 @@ INTERVAL_S = 2.0
 DEFAULT_TIMEOUT_MS = 1000
 # Small, so that queues fill and fleets are full.
 LIMITS = Limits(queue_limit=20, max_attempts=3)
-# The edge gives up on JetStream after this.
-_STORE_TIMEOUT_S = 2.0
 _DRAIN_S = 3.0
 _SLOW_VERDICT_S = (0.001, 0.1)
 _ALLOW = Verdict(True, "allowed", 1.0)
@@ -86,9 +80,8 @@ class Controller(Process):
         self.stopping = False
         self._simulation = simulation
         self._network = simulation.network
-        self._stream = simulation.stream
         self._dice = Dice(simulation.plan.seed, 4, number)
-        self._timer = self._follows = self._read_seq = 0
+        self._timer = 0
         self._do: dict[type, Callable[[Any], Event | None]] = {
             Dispatch: self._dispatch,
             Answer: self._reply,
@@ -97,9 +90,9 @@ class Controller(Process):
             Authorize: self._authorize,
             Claim: self._claim,
             SendControl: self._control,
-            StoreManifest: self._write,
-            StoreDeparture: self._write,
-            ReadSubject: self._read,
+            StoreManifest: lambda command: self.log.ask(command),
+            StoreDeparture: lambda command: self.log.ask(command),
+            ReadSubject: lambda command: self.log.ask(command),
             ReplyJson: self._accept,
             ReplyRefusal: self._turn_away,
             Publish: lambda command: None,
@@ -130,10 +123,10 @@ class Controller(Process):
         seed = simulation.plan.seed * 1000 + self.number * 100 + self.boot
         self.router = simulation.router(world, self.watch, simulation.history, chance, seed)
         self.driver = Driver(self.router, self)
+        self.log = RegistryLog(self, simulation, self._dice)
         self._timer = 0
-        self._follow()
         self.driver.start()
-        self.tail()
+        self.log.tail()
 
     def troubles(self) -> dict[str, Callable[[float], bool]]:
         """Those of any process, and its own."""
@@ -249,69 +242,14 @@ class Controller(Process):
         self.watch.refused(command)
         self._simulation.answer_control(self, command.reply, accepted=False)
 
-    # The registry stream --------------------------------------------------------------
-
-    def _write(self, command: StoreManifest | StoreDeparture) -> None:
-        mishap = self._store_mishap()
-        if mishap != "lost":
-            self.clock.after(self._hop_s(), self._apply, self.boot, command, mishap == "unanswered")
-        if mishap is not None:
-            self.later(_STORE_TIMEOUT_S, self.feed, WriteAnswered(command.worker_id, None, reason="no answer in time"))
-
-    def _apply(self, boot: int, command: StoreManifest | StoreDeparture, unanswered: bool) -> None:
-        before = self._stream.seq
-        answer = self._stream.answer(command)
-        if self._stream.seq != before:
-            self._simulation.stored()
-        if not unanswered:
-            self.clock.after(self._hop_s(), self.receive_as, boot, self.feed, answer)
-
-    def _read(self, command: ReadSubject) -> None:
-        if self._store_mishap() is not None:
-            self.later(_STORE_TIMEOUT_S, self.feed, SubjectRead(command.worker_id, None, failed=True))
-        else:
-            self.clock.after(self._hop_s(), self._look_up, self.boot, command)
-
-    def _look_up(self, boot: int, command: ReadSubject) -> None:
-        self.clock.after(self._hop_s(), self.receive_as, boot, self.feed, self._stream.answer(command))
-
-    def _store_mishap(self) -> str | None:
-        """``lost``, or ``unanswered``: it is done, and nobody says so."""
-        chance = self._dice.random()
-        if self.cut_at is not None:
-            return "lost"
-        mishap = "lost" if self._simulation.store_away else None
-        if mishap is None and self._network.noise and chance < 0.06:
-            mishap = "lost" if chance < 0.03 else "unanswered"
-        if mishap is not None:
-            self._network.faults[f"registry {mishap}"] += 1
-        return mishap
-
-    def _hop_s(self) -> float:
-        return self._dice.between(LEAST_S, MOST_S)
-
     def tail(self) -> None:
-        """The stream has something new: read it. From another stream than the one that is followed comes nothing."""
-        if self.cut_at is not None or self._follows != self._stream.created:
-            return
-        for entry in self._stream.after(self._read_seq):
-            self._read_seq = entry.seq
-            self.feed(EntrySeen(entry))
-
-    def check_stream(self) -> None:
-        """Whether it is still the same stream: if not, read the new one from its start."""
-        if self.cut_at is None and self._follows != self._stream.created:
-            self._follow()
-            self.feed(RegistryRestarted())
-            self.tail()
-
-    def _follow(self) -> None:
-        self._follows, self._read_seq = self._stream.created, 0
+        """The stream has something new."""
+        self.log.tail()
 
     def connected_again(self) -> None:
         """As the edge does."""
-        self.check_stream()
-        self.tail()
+        self.log.check()
+        self.log.tail()
 
 
 class Line:

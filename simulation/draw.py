@@ -10,7 +10,7 @@ from simulation.plan import MISHAPS, PROMISES, Call, Hop, Mishap, Plan, Trouble,
 from subjects.tokens import CapabilityId
 
 # Requests a second, for a while each: calm, everyday, everyday, busy, a rush.
-_RATES = (20.0, 50.0, 50.0, 100.0, 400.0)
+_RATES = (5.0, 20.0, 50.0, 100.0, 300.0)
 _A_WHILE_S = 1.5
 _CAPABILITIES = (*PROMISES, CapabilityId("run:pure"), CapabilityId("run:once"))
 _HOPS: tuple[Hop, ...] = ("request", "verdict", "dispatch", "work", "work", "work", "work", "answer", "answer", "reply")
@@ -18,7 +18,7 @@ _HOPS: tuple[Hop, ...] = ("request", "verdict", "dispatch", "work", "work", "wor
 # By whom it happens to: seconds between two of them, and for each kind how long it lasts.
 _TROUBLES: dict[Whom, tuple[float, tuple[tuple[str, float, float], ...]]] = {
     "worker": (
-        4.0,
+        3.0,
         (
             ("kill", 0.01, 1.0),
             ("kill", 1.0, 15.0),
@@ -30,10 +30,10 @@ _TROUBLES: dict[Whom, tuple[float, tuple[tuple[str, float, float], ...]]] = {
         ),
     ),
     "controller": (
-        10.0,
+        8.0,
         (("kill", 0.1, 6.0), ("stop", 0.1, 3.0), ("freeze", 0.3, 1.5), ("freeze", 1.0, 9.0), ("cut", 0.3, 6.0)),
     ),
-    "registry": (30.0, (("away", 0.5, 5.0), ("away", 0.5, 5.0), ("replaced", 0.5, 3.0))),
+    "registry": (20.0, (("away", 0.5, 5.0), ("away", 0.5, 5.0), ("replaced", 0.5, 3.0))),
 }
 # One killed worker in so many never comes back.
 _FOR_EVER = 0.05
@@ -79,7 +79,7 @@ def _draw_call(dice: Dice, number: int, at: float) -> Call:
         number,
         CapabilityId("run:never") if seldom() < 0.02 else dice.choice(_CAPABILITIES),
         caller=dice.choice(("ann", "bob")),
-        timeout_ms=dice.choice((None, None, 30, 200, 5000)),
+        timeout_ms=dice.choice((None, None, 30, 200, 5000, 15000)),
         version=dice.choice(("^1.0", "^1.0", "^2.0", ">=9")) if seldom() < 0.2 else None,
         constraints=dice.choice(('{"gpu":1}', '{"gpu":4}')) if seldom() < 0.1 else None,
         key=seldom() < 0.1,

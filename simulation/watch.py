@@ -9,7 +9,19 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.core.commands import Answer, Command, Dispatch, Refuse, ReplyRefusal, Send
-from controller.core.events import Answered, DeregisterAsked, Event, HeartbeatSeen, RequestArrived, Tick
+from controller.core.events import (
+    Answered,
+    DeregisterAsked,
+    EntrySeen,
+    Event,
+    HeartbeatSeen,
+    RegisterAsked,
+    RequestArrived,
+    StoredManifest,
+    SubjectRead,
+    Tick,
+    WriteAnswered,
+)
 from controller.core.fleet import Worker
 from controller.core.model import DecisionRecord
 from controller.core.retries import MINIMUM_PER_S, SHARE
@@ -55,10 +67,9 @@ class Watch:
         self._default_timeout_ms = default_timeout_ms
         self._max_attempts = max_attempts
         self._by_dispatch: dict[str, Obligation] = {}
-        self._newest: dict[WorkerId, tuple[str | None, int, bool]] = {}
-        """By worker the newest heartbeat taken in: instance, number, whether it drains."""
         self._leaving: dict[tuple[WorkerId, str | None], str] = {}
-        """Worker and instance, and where the answer goes: a refusal says that it stays."""
+        """Processes that said that they drain or leave; who asked to deregister and is refused has not left."""
+        self._stored: dict[WorkerId, int] = {}
         self._requests = self._retries = 0
         self._replied = ""
         self._on: dict[type, Callable[[Any], str]] = {
@@ -66,6 +77,10 @@ class Watch:
             Answered: self._answered,
             HeartbeatSeen: self._heartbeat,
             DeregisterAsked: self._deregister,
+            RegisterAsked: self._register,
+            EntrySeen: self._entry,
+            SubjectRead: self._entry,
+            WriteAnswered: _written,
         }
 
     # What it is told --------------------------------------------------------------
@@ -100,27 +115,35 @@ class Watch:
 
     def _heartbeat(self, event: HeartbeatSeen) -> str:
         beat = event.heartbeat
-        newest = self._newest.get(event.worker_id)
-        if newest is None or newest[0] != beat.instance or newest[1] < beat.seq:
-            self._newest[event.worker_id] = (beat.instance, beat.seq, beat.draining)
+        if beat.draining:
+            self._leaving[event.worker_id, beat.instance] = ""
         return f"{event.worker_id} {beat.seq}{' draining' if beat.draining else ''}"
 
     def _deregister(self, event: DeregisterAsked) -> str:
-        self._leaving[event.worker_id, event.message.instance] = event.reply
+        self._leaving.setdefault((event.worker_id, event.message.instance), event.reply)
         return event.worker_id
+
+    def _register(self, event: RegisterAsked) -> str:
+        self._leaving.pop((event.manifest.worker_id, event.manifest.instance), None)
+        return f"{event.manifest.worker_id} {event.manifest.instance}"
+
+    def _entry(self, event: EntrySeen | SubjectRead) -> str:
+        entry = event.entry
+        if entry is None:
+            return ""
+        if entry.seq > self._stored.get(entry.worker_id, 0):
+            self._stored[entry.worker_id] = entry.seq
+            if isinstance(entry, StoredManifest):
+                self._leaving.pop((entry.worker_id, entry.manifest.instance), None)
+        return f"{entry.worker_id} {entry.seq} {type(entry).__name__}"
 
     # What it does -----------------------------------------------------------------
 
     def chooses(self, worker: Worker, reply: str) -> None:
         """It is about to dispatch to ``worker``: see whether it may, by all that it was told."""
-        instance, _, draining = self._newest.get(worker.id, (None, 0, False))
-        if worker.instance is not None and worker.instance == instance:
-            must(not draining, "known-gone", f"{reply} to {worker.id}, whose newest heartbeat says that it drains")
-        must(
-            (worker.id, worker.instance) not in self._leaving,
-            "known-gone",
-            f"{reply} to {worker.id}, which asked to deregister",
-        )
+        # Without an instance nobody can tell it from the process before it.
+        leaving = worker.instance is not None and (worker.id, worker.instance) in self._leaving
+        must(not leaving, "known-gone", f"{reply} to {worker.id}, which said that it leaves")
 
     def dispatched(self, command: Dispatch) -> None:
         """It sends a dispatch."""
@@ -130,12 +153,15 @@ class Watch:
         if owed is None:
             raise Broken("one-reply", f"{reply} is dispatched to {command.address}, and has its terminal reply")
         must(not owed.must_not_run, "must-not-run", f"{reply} is dispatched to {command.address}: {owed.must_not_run}")
+        again = owed.out and not owed.nothing_ran
         if owed.out:
-            owed.ran += owed.nothing_ran is not True
             del self._by_dispatch[owed.out]
         owed.attempts += 1
         must(command.attempt == owed.attempts, "attempts", f"{reply}: attempt {owed.attempts} says {command.attempt}")
         must(command.timeout_ms >= 1, "in-time", f"{reply} is dispatched with no time left")
+        if again:
+            owed.ran += 1
+            self._retries += 1
         if owed.ran:
             self._runs_again(owed, reply)
         owed.out, owed.nothing_ran = command.dispatch_id, None
@@ -146,7 +172,6 @@ class Watch:
         must(owed.promise.idempotent, "no-second-run", what)
         must(not owed.frames, "no-second-run", f"{what}: {owed.frames} frames were forwarded")
         must(owed.ran < self._max_attempts, "attempts", what)
-        self._retries += 1
         allowed = self._requests * SHARE + (self._now - self._since + 1.0) * MINIMUM_PER_S
         must(
             self._retries <= allowed,
@@ -188,6 +213,10 @@ class Watch:
         for reply, owed in self.owed.items():
             over_s = now - owed.deadline - 2 * SLOT_S
             must(over_s <= 0, "in-time", f"{reply} has no terminal reply {over_s:.3f} s after its deadline")
+
+
+def _written(event: WriteAnswered) -> str:
+    return f"{event.worker_id} {'conflict' if event.conflict else event.seq}"
 
 
 class WatchedRouter(AuditedRouter):

@@ -25,7 +25,7 @@ from simulation.workers import Worker
 from subjects.tokens import WorkerId
 
 # How often the books of every controller are checked.
-_LOOK_S = 1.0
+_LOOK_S = 0.3
 # A new entry reaches a tail at once, or, when that was lost, by the tail's own checks.
 _TAIL_S, _TAIL_LATE_S = (0.0003, 0.005), (0.5, 3.0)
 _TAIL_NOISE = 0.1
@@ -187,7 +187,7 @@ class Simulation:
         self.stream.replace()
         for controller in self.controllers:
             # Not sooner than answers of the old stream arrive.
-            controller.later(0.1 + self._dice.random() * for_s, controller.check_stream)
+            controller.later(0.1 + self._dice.random() * for_s, controller.log.check)
         return True
 
 

@@ -41,6 +41,9 @@ _MAX_TRIES = 3
 _MAX_READING = 512
 # Repeats of one registration that wait for its answer.
 _MAX_REPLIES = 16
+# A worker waits so long for the answer to its registration; then it asks again, elsewhere perhaps, and may leave after.
+# What a controller that stood still for longer finds unread must not bring it back.
+_PATIENCE_MS = 2000
 _REREGISTER = Control("reregister", error="worker_not_registered")
 
 
@@ -73,6 +76,10 @@ class Membership:
     def register(self, event: RegisterAsked) -> None:
         """A worker asks to be registered."""
         worker_id = event.manifest.worker_id
+        if self._world.stalled_ms > _PATIENCE_MS:
+            detail = "This controller stood still for too long to know whether that is still so; try again."
+            self._refuse(event.reply, ErrorKind.STORE_UNAVAILABLE, detail)
+            return
         joining = self._joining.get(worker_id)
         # One write a worker at a time: an answer of the stream does not say which write it is for.
         if worker_id in self._leaving or (joining is not None and joining.asked.digest != event.digest):

@@ -24,11 +24,13 @@ from controller.core.events import (
     EntrySeen,
     HeartbeatSeen,
     RegistryRestarted,
+    Stalled,
     StoredDeparture,
     SubjectRead,
     WriteAnswered,
 )
 from controller.core.fleet import State
+from controller.core.router import CATCH_UP_S
 from controller.core.world import Limits
 from subjects.answers import Fault
 from subjects.errors import ErrorKind
@@ -232,6 +234,27 @@ def test_the_same_registration_asked_again_is_written_once() -> None:
     assert house.feed(registration(OURS, "_INBOX.again")) == []
     answers = of_kind(house.feed(WriteAnswered(W1, 1)), ReplyJson)
     assert [answer.reply for answer in answers] == ["_INBOX.first", "_INBOX.again"]
+
+
+def test_what_lay_unread_until_its_worker_gave_up_is_no_registration() -> None:
+    """The worker asked elsewhere meanwhile, and may have left again: what it wants is asked anew."""
+    house = House()
+    house.feed(EntrySeen(stored(OURS, 1)))
+    house.feed(EntrySeen(departed(2)))
+    house.stream.seq = 2
+    house.stream[W1] = departed(2)
+    house.feed(Stalled(2500.0))
+    assert refusals(house.feed(registration(OURS))) == [ErrorKind.STORE_UNAVAILABLE]
+    assert house.stream[W1] == departed(2)
+    house.advance(CATCH_UP_S)
+    assert json_replies(house.feed(registration(OURS)))[0]["status"] == "registered"
+
+
+def test_a_short_stall_turns_no_registration_away() -> None:
+    """Its worker still waits for the answer."""
+    house = House()
+    house.feed(Stalled(1500.0))
+    assert json_replies(house.feed(registration(OURS)))[0]["status"] == "registered"
 
 
 def test_an_installation_takes_only_so_many_workers() -> None:

@@ -48,11 +48,14 @@ class Worker(Process):
     def start(self) -> None:
         """Come up and register."""
         self.begin()
-        self.dice.start_from(self._simulation.plan.seed, 6, self.number, self.boot)
+        seed = self._simulation.plan.seed
+        # A simple worker knows nothing of instances, and is always the same.
+        simple = Dice(seed, 8, self.number).random() < 0.15
+        self.instance = None if simple else f"{self.id}-{self.boot}"
+        self.dice.start_from(seed, 6, self.number, 0 if simple else self.boot)
         self.draining = self.registered = self._beating = False
         self._asking = False
         self._asked = self._seq = 0
-        self.instance = f"{self.id}-{self.boot}" if self.dice.random() < 0.9 else None
         self.manifest = Manifest(self.id, self._offers(), self.instance)
         self.body = msgspec.json.encode(self.manifest)
         self.desk.open(self.manifest.capabilities)

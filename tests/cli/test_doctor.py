@@ -6,17 +6,25 @@ import json
 import os
 import pty
 import re
+import shlex
 import socket
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from crank.doctoring.here import NATS_PY_SERIES, judge_versions
 from crank.natsd import NatsServer
 from tests.cli.conftest import ROOT, Crank, clean_environment
 
 Env = dict[str, str]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+CHECKS = [
+    "settings", "versions", "NATS", "max_payload", "permissions", "clock", "JetStream", "registry", "controllers",
+    "workers",
+]  # fmt: skip
 
 
 def test_a_healthy_installation_is_told_check_by_check(crank: Crank, installation: Env) -> None:
@@ -25,10 +33,7 @@ def test_a_healthy_installation_is_told_check_by_check(crank: Crank, installatio
     assert (done.returncode, done.stderr) == (0, "Everything is as it should be.\n")
     rows = [line.split() for line in done.stdout.splitlines()[1:]]
     assert {row[1] for row in rows} == {"ok"}
-    assert [row[0] for row in rows] == [
-        "settings", "versions", "NATS", "max_payload", "permissions", "clock", "JetStream", "registry", "controllers",
-        "workers",
-    ]  # fmt: skip
+    assert [row[0] for row in rows] == CHECKS
 
 
 def test_machines_get_one_object(crank: Crank, installation: Env) -> None:
@@ -39,6 +44,15 @@ def test_machines_get_one_object(crank: Crank, installation: Env) -> None:
     (wrong,) = (finding for finding in told["findings"] if finding["result"] == "problem")
     assert wrong["check"] == "controllers"
     assert "--prefix crank" in wrong["mend"]
+
+
+@pytest.mark.parametrize("command", re.findall(r"^    crank (doctor.*)$", OPERATIONS, re.MULTILINE))
+def test_what_the_guide_for_operators_shows_works(crank: Crank, installation: Env, command: str) -> None:
+    """Word for word; and each check is in its table."""
+    done = crank(*shlex.split(command), env=installation)
+    assert done.returncode == 0, done.stderr
+    for check in CHECKS:
+        assert f"\n| {check} | " in OPERATIONS
 
 
 def test_a_terminal_gets_a_table_with_each_mend_below(tmp_path: Path, installation: Env) -> None:

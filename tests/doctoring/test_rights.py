@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterable
 
 import pytest
@@ -13,9 +14,11 @@ from bus.inspection import stream
 from callers import Client, CrankError
 from controller.app import Controller
 from controller.settings import ControllerSettings
+from crank.doctoring import Finding
 from crank.doctoring.rights import Needs
 from crank.natsd import NatsServer
 from subjects.names import Subjects
+from tests.cli.conftest import ROOT
 from tests.doctoring.conftest import StartServer
 from tests.doctoring.looking import fault, looked, of
 from tests.edge.conftest import StartController, StartWorker
@@ -24,15 +27,16 @@ from workers import Worker
 ANSWERS = ["_INBOX.>"]
 
 
-def grants(*roles: str) -> tuple[list[str], list[str]]:
-    """What may be published and subscribed, as ``crank doctor`` would propose it for ``roles``."""
-    needs = [need for role in roles for need in Needs(Subjects(), "nobody", None).roles()[role]]
-    return tuple(sorted({need.grant for need in needs if need.right.act == act}) for act in ("publish", "subscribe"))  # type: ignore[return-value]
+def grants(role: str) -> tuple[list[str], list[str]]:
+    """What ``crank doctor`` wants published and subscribed, answers and inboxes apart."""
+    needs = Needs(Subjects(), "nobody", None).roles()[role]
+    publish, subscribe = ({need.grant for need in needs if need.right.act == act} for act in ("publish", "subscribe"))
+    return sorted(publish), sorted(subscribe)
 
 
-def user(name: str, publish: Iterable[str], subscribe: Iterable[str]) -> str:
+def user(name: str, publish: Iterable[str], subscribe: Iterable[str], more: str = "") -> str:
     """One user of nats-server's configuration, whose password is its name."""
-    rights = f"publish: {{ allow: {json.dumps(list(publish))} }}, subscribe: {{ allow: {json.dumps(list(subscribe))} }}"
+    rights = f"publish: {json.dumps(list(publish))}, subscribe: {json.dumps(list(subscribe))}{more}"
     return f"{{ user: {name}, password: {name}, permissions: {{ {rights} }} }}"
 
 
@@ -41,38 +45,60 @@ def authorization(*users: str) -> str:
     return f"authorization {{ users: [ {', '.join(users)} ] }}"
 
 
+def signed_in(server: NatsServer, name: str) -> str:
+    """The address of ``server`` with that user."""
+    return server.url.replace("//", f"//{name}:{name}@")
+
+
 def role(name: str, *, without: str = "", more: Iterable[str] = ()) -> str:
     """A user with the rights of a role of the same name, less one."""
-    publish, subscribe = grants(name)
-    kept = [subject for subject in publish if subject != without], [s for s in subscribe if s != without]
-    return user(name, (*kept[0], *more), (*kept[1], *ANSWERS))
+    publish, subscribe = ([subject for subject in subjects if subject != without] for subjects in grants(name))
+    return user(name, (*publish, *more), (*subscribe, *ANSWERS))
 
 
-async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServer) -> None:
+def documented() -> dict[str, tuple[list[str], list[str]]]:
+    """The table of rights in ``docs/operations.md``, by role."""
+    rows = re.findall(r"^\| (\w+) \| (`.+`) \| (`.+`) \|$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    return {name: (re.findall(r"`(.+?)`", publish), re.findall(r"`(.+?)`", hear)) for name, publish, hear in rows}
+
+
+def test_what_the_guide_says_each_role_needs_is_what_is_tried() -> None:
+    """And an inbox for everybody, and answers for those who are asked."""
+    for name, (publish, subscribe) in documented().items():
+        assert sorted(set(publish) - set(ANSWERS)) == grants(name)[0]
+        assert sorted(set(subscribe) - set(ANSWERS)) == grants(name)[1]
+    assert list(documented()) == ["controller", "worker", "caller", "operator"]
+
+
+@pytest.mark.parametrize("answering", ["_INBOX.>", "allow_responses"])
+async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServer, answering: str) -> None:
     """A controller, a worker and a caller with nothing else do their work."""
-    server = await start_server(
-        authorization(role("controller", more=ANSWERS), role("worker", more=ANSWERS), role("caller"))
-    )
-    urls = {name: server.url.replace("//", f"//{name}:{name}@") for name in ("controller", "worker", "caller")}
-    for name, url in urls.items():
-        said = of(await looked(url), "permissions")
-        assert [(finding.result, finding.found) for finding in said] == [("ok", f"this user may do what a {name} does")]
+    rights = documented()
+    users = [user(name, *rights[name]) for name in ("controller", "worker", "caller")]
+    if answering == "allow_responses":
+        publish, subscribe = rights["worker"]
+        users[1] = user("worker", set(publish) - set(ANSWERS), subscribe, ", allow_responses: true")
+    server = await start_server(authorization(*users))
     worker = Worker("echo")
 
     @worker.capability("test:echo")
     async def echo(text: str) -> str:
         return text
 
-    controller = Controller(ControllerSettings(nats_url=urls["controller"], http_port=0))
+    controller = Controller(ControllerSettings(nats_url=signed_in(server, "controller"), http_port=0))
     stop = asyncio.Event()
     await controller.start()
-    serving = asyncio.create_task(worker.serve(urls["worker"], stop=stop))
+    serving = asyncio.create_task(worker.serve(signed_in(server, "worker"), stop=stop))
     try:
-        async with await Client.connect(urls["caller"]) as client, asyncio.timeout(10):
+        async with await Client.connect(signed_in(server, "caller")) as client, asyncio.timeout(10):
             while (answer := await _try(client)) is None:
                 await asyncio.sleep(0.02)
         assert answer == "hello"
-        assert of(await looked(urls["caller"]), "controllers")[0].result == "ok"
+        for name in ("controller", "worker", "caller"):
+            report = await looked(signed_in(server, name))
+            assert of(report, "permissions")[0] == Finding("permissions", "ok", f"this user may do what a {name} does")
+            seen = of(report, "controllers")[0]
+            assert (seen.result == "ok") is (name == "caller"), seen
     finally:
         stop.set()
         await serving
@@ -102,7 +128,7 @@ async def test_a_right_that_a_role_lacks_is_told_with_what_grants_it(
 ) -> None:
     """By role and subject; everything else of the role is there."""
     server = await start_server(authorization(role(name, without=without, more=ANSWERS)))
-    found = await fault(server.url.replace("//", f"//{name}:{name}@"), "permissions")
+    found = await fault(signed_in(server, name), "permissions")
     assert found.result == "problem"
     assert told in found.found
     assert f'["{without}"]' in found.mend
@@ -112,7 +138,7 @@ async def test_half_of_another_role_is_only_warned_of(start_server: StartServer)
     """It may be meant: a caller that may also publish heartbeats."""
     publish, _ = grants("caller")
     server = await start_server(authorization(user("a", (*publish, "crank.heartbeat.*"), ANSWERS)))
-    report = await looked(server.url.replace("//", "//a:a@"))
+    report = await looked(signed_in(server, "a"))
     assert [(f.result, f.found.partition(":")[0]) for f in of(report, "permissions")] == [
         ("ok", "this user may do what a caller does"),
         ("warning", "as a worker"),
@@ -131,7 +157,7 @@ async def test_a_user_that_can_take_no_part_is_a_problem(
 ) -> None:
     """Nothing is allowed, or no answer; and what cannot be asked is not waited for."""
     server = await start_server(authorization(user("a", publish, subscribe)))
-    url = server.url.replace("//", "//a:a@")
+    url = signed_in(server, "a")
     found = await fault(url, "permissions")
     assert found.result == "problem"
     assert told in found.found
@@ -142,7 +168,7 @@ async def test_a_user_that_can_take_no_part_is_a_problem(
 async def test_a_worker_that_may_answer_nobody_is_warned_of(start_server: StartServer) -> None:
     """Unless it may answer whatever it is asked, which cannot be seen from here."""
     server = await start_server(authorization(role("worker")))
-    found = await fault(server.url.replace("//", "//worker:worker@"), "permissions")
+    found = await fault(signed_in(server, "worker"), "permissions")
     assert (found.result, "_INBOX.>" in found.found, "allow_responses" in found.mend) == ("warning", True, True)
 
 
@@ -151,7 +177,7 @@ async def test_a_user_for_one_worker_is_looked_at_for_that_worker(start_server: 
     publish = [f"crank.{kind}.w-1" for kind in ("register", "deregister", "heartbeat")]
     subscribe = ["crank.worker.w-1.> w", "crank.control.w-1", *ANSWERS]
     server = await start_server(authorization(user("a", (*publish, *ANSWERS), subscribe)))
-    url = server.url.replace("//", "//a:a@")
+    url = signed_in(server, "a")
     report = await looked(url, worker_id="w-1")
     assert of(report, "permissions")[0].found == "this user may do what a worker does"
     assert "may do nothing" in (await fault(url, "permissions")).found

@@ -23,11 +23,10 @@ from nats.js import JetStreamContext
 
 from bus.addresses import public
 from bus.greeting import Greeting, read_greeting
+from bus.reading import Handler as Handler
+from bus.reading import Reading, hand_over
 
 log = logging.getLogger("crank.bus")
-
-Handler = Callable[[str, str, bytes | None, bytes], None]
-"""``handler(subject, reply, raw header block or None, body)``; it must not block."""
 
 # A dead server is noticed within two of these; nats-server itself is told to ping every second.
 _PING_INTERVAL_S = 2
@@ -77,12 +76,13 @@ class _Client(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._direct: dict[int, Handler] = {}
+        self._direct: dict[str, Handler] = {}
+        self._ps = Reading(self, self._direct)
 
     async def hand_over(self, subject: str, queue: str, handler: Handler) -> Subscription:
         """Subscribe; messages go to ``handler`` straight from the parser."""
         subscription = await self.subscribe(subject, queue=queue)
-        self._direct[subscription._id] = handler
+        self._direct[str(subscription._id)] = handler
         await self._commands_left()
         return subscription
 
@@ -130,7 +130,7 @@ class _Client(Client):
         self._pending_data_size = 0
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        handler = self._direct.get(sid)
+        handler = self._direct.get(str(sid))
         if handler is None:
             await super()._process_msg(sid, subject, reply, data, headers)
             return
@@ -143,10 +143,7 @@ class _Client(Client):
                 answer_to = reply.decode()
             except UnicodeDecodeError:
                 return
-        try:
-            handler(name, answer_to, headers, data)
-        except Exception:  # an error here would end nats-py's read loop, and every other request with it
-            log.exception("a message handler failed; the message on %r was dropped", subject[:128])
+        hand_over(handler, name, answer_to, headers, data)
 
     async def _process_pong(self) -> None:
         # A flush that was cancelled or gave up left its future in the queue: nats-py would set its result, fail, and

@@ -71,6 +71,7 @@ async def test_a_subject_that_is_not_text_is_handed_over_readable(
     bus = await Bus.connect(nats_server.url, name="t")
     seen: list[tuple[str, str]] = []
     await bus.subscribe("s.>", lambda subject, reply, headers, body: seen.append((subject, reply)))
+    await bus.flush()  # what another connection sends next must not overtake the subscription
     _, raw = await asyncio.open_connection("127.0.0.1", nats_server.port)
     raw.write(b'CONNECT {"verbose":false}\r\nPUB s.\xff\xfe back 0\r\n\r\nPUB s.a \xff 0\r\n\r\nPUB s.b back 0\r\n\r\n')
     await _until(lambda: ("s.b", "back") in seen)

@@ -1,0 +1,103 @@
+"""Reading what a server sends: however it is cut into pieces, every message arrives once, whole and in order."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bus.reading import Reading
+
+_BLOCK = b"NATS/1.0\r\na: b\r\n\r\n"
+_LONG = b"x" * 100_000
+# What the server sends, and what comes of it: "direct" messages, and what nats-py is given.
+_SENT: list[tuple[bytes, tuple[Any, ...]]] = [
+    (b"MSG a.b 1 5\r\nhello\r\n", ("direct", "a.b", "", None, b"hello")),
+    (b"MSG a.b 1 to.me 5\r\nhello\r\n", ("direct", "a.b", "to.me", None, b"hello")),
+    (b"MSG a.b 1 0\r\n\r\n", ("direct", "a.b", "", None, b"")),
+    (b"PING\r\n", ("ping",)),
+    (b"HMSG a.b 1 to.me 18 23\r\n" + _BLOCK + b"hello\r\n", ("direct", "a.b", "to.me", _BLOCK, b"hello")),
+    (b"HMSG a.b 1 18 18\r\n" + _BLOCK + b"\r\n", ("direct", "a.b", "", _BLOCK, b"")),
+    (b"MSG a.b 2 to.me 5\r\nhello\r\n", ("nats-py", 2, b"a.b", b"to.me", None, b"hello")),
+    (b"HMSG a.b 2 18 23\r\n" + _BLOCK + b"hello\r\n", ("nats-py", 2, b"a.b", b"", _BLOCK, b"hello")),
+    # A body that looks like a message, subjects with what other eyes take for a space, and one that is no text.
+    (b"MSG a.b 1 18\r\n\r\nMSG a.b 1 1\r\nx\r\n\r\n", ("direct", "a.b", "", None, b"\r\nMSG a.b 1 1\r\nx\r\n")),
+    ("MSG a\u2003b\u00a0c 1 to\u20282 2\r\nhi\r\n".encode(), ("direct", "a\u2003b\u00a0c", "to\u20282", None, b"hi")),
+    (b"MSG \xff.b 1 2\r\nhi\r\n", ("nats-py", 1, b"\xff.b", b"", None, b"hi")),
+    (b"MSG a.b 1 100000\r\n" + _LONG + b"\r\n", ("direct", "a.b", "", None, _LONG)),
+    (b"MSG a.b 12 2\r\nhi\r\n", ("nats-py", 12, b"a.b", b"", None, b"hi")),
+    (b"MSG a.b 1 2\r\nhi\r\n", ("direct", "a.b", "", None, b"hi")),
+]
+_STREAM = b"".join(sent for sent, _ in _SENT)
+
+
+class _Seen:
+    """Stands where nats-py's client stands, and notes what it is given."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.reading = Reading(self, {"1": self._direct})
+
+    def _direct(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        self.events.append(("direct", subject, reply, headers, body))
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        if sid == 1 and subject != b"\xff.b":  # in pieces: nats-py puts it together, and the client hands it over
+            self._direct(subject.decode(), reply.decode(), headers, data)
+        else:
+            self.events.append(("nats-py", sid, subject, reply, headers, data))
+
+    async def _process_ping(self) -> None:
+        self.events.append(("ping",))
+
+
+@given(st.lists(st.integers(0, len(_STREAM)), max_size=12))
+async def test_every_message_arrives_once_and_in_order_wherever_the_stream_is_cut(cuts: list[int]) -> None:
+    """One read may hold many messages, or end in the middle of a line, of a header block or of a body."""
+    seen = _Seen()
+    at = 0
+    for cut in [*sorted(cuts), len(_STREAM)]:
+        await seen.reading.parse(_STREAM[at:cut])
+        at = cut
+    assert seen.events == [event for _, event in _SENT]
+
+
+async def test_a_stream_that_comes_byte_by_byte_is_read_like_any_other() -> None:
+    """Every place where a read can end is passed."""
+    seen = _Seen()
+    for at in range(len(_STREAM)):
+        await seen.reading.parse(_STREAM[at : at + 1])
+    assert seen.events == [event for _, event in _SENT]
+
+
+async def test_what_lies_whole_in_one_read_is_handed_over_past_nats_py() -> None:
+    """The short way is taken, again after a message in pieces too."""
+
+    class _NoOtherWay(_Seen):
+        async def _process_msg(self, *_: Any) -> None:
+            self.events.append(("nats-py",))
+
+    seen = _NoOtherWay()
+    message = b"MSG a.b 1 5\r\nhello\r\n"
+    for read in (message * 3, message[:8], message[8:] + message, message[:-4], message[-4:] + message * 2):
+        await seen.reading.parse(read)
+    whole = ("direct", "a.b", "", None, b"hello")
+    assert seen.events == [whole] * 5 + [("nats-py",)] + [whole] * 2
+
+
+async def test_a_handler_that_fails_costs_its_own_message_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """The next message in the same read is handed over."""
+    got: list[bytes] = []
+
+    def handler(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        got.append(body)
+        if body == b"a":
+            raise ValueError("bad")
+
+    with caplog.at_level(logging.ERROR, "crank.bus"):
+        await Reading(None, {"1": handler}).parse(b"MSG s 1 1\r\na\r\nMSG s 1 1\r\nb\r\n")
+    assert got == [b"a", b"b"]
+    assert "'s'" in caplog.text

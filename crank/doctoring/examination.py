@@ -97,6 +97,6 @@ async def _look(
     told = who.server.time if isinstance(who, Standing) else registry.ts if isinstance(registry, Stream) else None
     if told is not None:
         findings.append(judge_clock(told, asked_at, answered_at))
-    findings.append(judge_account(room, spec, missing=registry is None))
+    findings += judge_account(room, registry, spec)
     findings += judge_registry(registry, spec, greeting.cluster)
     findings += await judge_fleet(bus, subjects, rights, version, token)

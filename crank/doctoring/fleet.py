@@ -1,6 +1,6 @@
 """Owns judging who is there: controllers under this prefix, their versions and ids, workers and what they offer.
 
-It asks what operators ask, and where it may not, what callers may. ``examination`` calls it.
+It asks what operators ask, and where it may not, what a caller or a worker may. ``examination`` calls it.
 """
 
 from __future__ import annotations
@@ -8,27 +8,28 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
-from bus import Bus
-from callers import Client, CrankError
-from callers.failures import Unreachable
+from bus import Bus, NoResponder
+from bus.connection import BusError
 from crank.doctoring.findings import Finding, ok, problem, some, warning
 from crank.doctoring.here import UNKNOWN
 from crank.doctoring.rights import Rights
 from subjects.names import SERVICE_NAME, Subjects, service
+from subjects.tokens import RequestId, WorkerId
 
 CONTROLLERS, WORKERS = "controllers", "workers"
 PING_SUBJECT = service("PING", SERVICE_NAME)
-# Controllers answer at once; one more that takes longer than this after the others is not counted.
+T = TypeVar("T")
+# Controllers answer at once; one that is so much later than the one before is not waited for.
 _QUIET_S = 0.3
-_MOST_S = 1.5
+_PATIENCE_S = 1.5
 # Far more than an installation has; what comes beyond is not kept.
 _MAX_CONTROLLERS = 1000
+# Of each list that is asked for: more than a person reads.
 _PAGE = 1000
-_NAMED = 20
 
 
 class _About(msgspec.Struct, frozen=True):
@@ -38,31 +39,59 @@ class _About(msgspec.Struct, frozen=True):
 
 class _Ping(msgspec.Struct, frozen=True):
     id: str
-    version: str = ""
+    version: str = UNKNOWN
     metadata: _About = _About()
+
+
+class _Controller(msgspec.Struct, frozen=True):
+    workers: int
+
+
+class _Health(msgspec.Struct, frozen=True):
+    health: tuple[_Controller, ...]
+
+
+class _Worker(msgspec.Struct, frozen=True):
+    worker_id: str
+
+
+class _Workers(msgspec.Struct, frozen=True):
+    workers: tuple[_Worker, ...]
+
+
+class _Capability(msgspec.Struct, frozen=True):
+    verb: str
+    name: str
+    healthy_workers: int
+
+
+class _Capabilities(msgspec.Struct, frozen=True):
+    capabilities: tuple[_Capability, ...]
 
 
 async def judge_fleet(bus: Bus, subjects: Subjects, rights: Rights, ours: str, token: str) -> list[Finding]:
     """What is found; ``ours`` is the version of this command, ``token`` a name that nobody has."""
-    asks = rights.may(subjects.admin("health"))
     everyone = await controllers(bus) if rights.may(PING_SUBJECT) else []
-    here = [one for one in everyone if one.metadata.prefix == subjects.prefix]
-    client = Client(bus, subjects.prefix)
+    # A caller hears that there is no such request, a worker that this is no manifest: so somebody is there.
+    questions = {
+        subjects.admin("health"): b"",
+        subjects.cancel(RequestId(token)): b"",
+        subjects.register(WorkerId(token)): b"?",
+    }
+    asked = next(filter(rights.may, questions), None)
+    if asked is None:
+        mend = f"run it as a caller's user, or as one that may publish on {subjects.admin('health')}"
+        return [warning(CONTROLLERS, "not looked at: this user may ask no controller", mend)]
     try:
-        async with asyncio.timeout(_MOST_S):
-            if asks:
-                health = await client.admin("health")
-            elif not await _answers(client, subjects, rights, token):
-                mend = "run it as an operator's user, which may publish on " + subjects.all("admin")
-                return [warning(CONTROLLERS, "not looked at: this user may ask no controller", mend)]
-    except TimeoutError:
+        await bus.request(asked, questions[asked], timeout_s=_PATIENCE_S)
+    except NoResponder:
+        return [_nobody(subjects.prefix, everyone)]
+    except BusError:
         return [problem(CONTROLLERS, "a controller listens and does not answer", "look at its log, and start it again")]
-    except Unreachable as error:
-        return [_nobody(subjects.prefix, everyone, error)]
-    except CrankError as error:
-        return [problem(CONTROLLERS, f"a controller answers with {error}", "does something else listen there?")]
-    found = _controllers(here, ours, subjects.prefix)
-    return [*found, *await _workers(client, health)] if asks else found
+    found = _judged([one for one in everyone if one.metadata.prefix == subjects.prefix], ours, subjects.prefix)
+    if asked == subjects.admin("health"):
+        found += await _workers(bus, subjects)
+    return found
 
 
 async def controllers(bus: Bus) -> list[_Ping]:
@@ -75,14 +104,14 @@ async def controllers(bus: Bus) -> list[_Ping]:
             try:
                 heard.append(msgspec.json.decode(body, type=_Ping))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                return  # *no responders*, or not one of ours
+                return  # *no responders*, or something else that answers here
             more.set()
 
     inbox = bus.new_inbox()
     subscription = await bus.subscribe(inbox, on_ping)
     bus.publish(PING_SUBJECT, b"", reply=inbox)
     try:
-        async with asyncio.timeout(_MOST_S):
+        async with asyncio.timeout(_PATIENCE_S):
             while True:
                 await asyncio.wait_for(more.wait(), _QUIET_S)
                 more.clear()
@@ -91,83 +120,60 @@ async def controllers(bus: Bus) -> list[_Ping]:
     return heard
 
 
-async def _answers(client: Client, subjects: Subjects, rights: Rights, token: str) -> bool:
-    """Whether this user may ask at all; a controller that is there answers that it has no such request.
-
-    Raises:
-        Unreachable: there is none.
-
-    """
-    subject = f"{subjects.prefix}.cancel.{token}"
-    if not rights.may(subject):
-        return False
-    try:
-        await client.cancel(token)
-    except Unreachable:
-        raise
-    except CrankError:
-        pass
-    return True
-
-
-def _nobody(prefix: str, everyone: Iterable[_Ping], error: Unreachable) -> Finding:
+def _nobody(prefix: str, everyone: Iterable[_Ping]) -> Finding:
+    said = f"no controller listens under the prefix {prefix!r}"
     others = sorted({one.metadata.prefix for one in everyone} - {prefix, ""})
     if others:
-        said = f"no controller listens under the prefix {prefix!r}; there are some under {some(others)}"
-        return problem(CONTROLLERS, said, f"did you mean --prefix {others[0]}?")
-    return problem(CONTROLLERS, error.detail.partition(";")[0], "start one with `crank controller`, or `crank up`")
+        return problem(
+            CONTROLLERS, f"{said}; there are some under {some(others)}", f"did you mean --prefix {others[0]}?"
+        )
+    return problem(CONTROLLERS, said, "start one with `crank controller`, or everything with `crank up`")
 
 
-def _controllers(here: list[_Ping], ours: str, prefix: str) -> list[Finding]:
+def _judged(here: list[_Ping], ours: str, prefix: str) -> list[Finding]:
     found = []
     ids = Counter(one.metadata.controller for one in here)
-    twice = sorted(name for name, count in ids.items() if count > 1)
-    if twice:
+    if twice := sorted(name for name, count in ids.items() if count > 1):
         said = f"more than one controller is called {some(twice)}"
         found.append(problem(CONTROLLERS, said, "give each an --id of its own, or none: then each makes one up"))
-    versions = sorted({one.version for one in here if one.version != UNKNOWN})
+    versions = sorted({one.version for one in here} - {UNKNOWN})
     if len(versions) > 1 or (versions and ours not in (versions[0], UNKNOWN)):
         said = f"controllers of version {some(versions)}, and this is {ours}"
         found.append(warning(CONTROLLERS, said, "install one version everywhere"))
     if found:
         return found
-    who = f"{len(here)} under the prefix {prefix}: {some(sorted(ids))}" if here else f"one answers under {prefix}"
-    return [ok(CONTROLLERS, who + (f", version {versions[0]}" if versions else ""))]
+    if not here:
+        return [ok(CONTROLLERS, f"there is one under the prefix {prefix}; this user may not ask which")]
+    told = f"{len(here)} under the prefix {prefix}: {some(sorted(ids))}"
+    return [ok(CONTROLLERS, told + (f", version {versions[0]}" if versions else ""))]
 
 
-async def _workers(client: Client, health: dict[str, Any]) -> list[Finding]:
+async def _workers(bus: Bus, subjects: Subjects) -> list[Finding]:
     try:
-        async with asyncio.timeout(_MOST_S):
-            suspect = await client.admin("workers", {"state": "suspect", "limit": _NAMED})
-            offered = await client.admin("capabilities", {"limit": _PAGE})
-    except (TimeoutError, CrankError) as error:
-        said = f"the controller does not tell of its workers: {error or 'it says nothing'}"
-        return [problem(WORKERS, said, "look at its log")]
-    rows = health.get("health")
-    known = rows[0].get("workers") if isinstance(rows, list) and rows and isinstance(rows[0], dict) else None
+        health = await _told(bus, subjects.admin("health"), {}, _Health)
+        suspect = await _told(bus, subjects.admin("workers"), {"state": "suspect", "limit": _PAGE}, _Workers)
+        offered = await _told(bus, subjects.admin("capabilities"), {"limit": _PAGE}, _Capabilities)
+    except BusError as error:
+        said = f"the controllers do not tell of them: {error}"
+        return [problem(WORKERS, said, "does something else listen there? The log of a controller says more")]
+    known = max((one.workers for one in health.health), default=0)
     if not known:
-        return [
-            warning(WORKERS, "there are none: nothing can be done for anybody", "start one: crank worker hello_world")
-        ]
+        mend = "start one: crank worker hello_world"
+        return [warning(WORKERS, "there are none: nothing can be done for anybody", mend)]
     found = []
-    if names := _names(suspect, "workers"):
-        said = f"{some(names)} missed heartbeats and will be given up soon"
-        found.append(warning(WORKERS, said, "are they overloaded, stopped or cut off? Their logs say more"))
-    lacking = [name for name, row in _capabilities(offered) if row.get("healthy_workers") == 0]
-    if lacking:
-        mend = "start a worker for them; requests for them are refused meanwhile"
+    if names := [worker.worker_id for worker in suspect.workers]:
+        said = f"{some(names)}: heartbeats are missing, and after one more a worker counts as gone"
+        found.append(warning(WORKERS, said, "is it overloaded, stopped or cut off? Its log says more"))
+    if lacking := [f"{one.verb}:{one.name}" for one in offered.capabilities if not one.healthy_workers]:
+        mend = "start a worker for it; requests for it are refused meanwhile"
         found.append(warning(WORKERS, f"nobody healthy offers {some(lacking)}", mend))
-    return found or [ok(WORKERS, f"{known} are there, and every known capability has a healthy one")]
+    return found or [ok(WORKERS, f"{known} of them; every known capability has a healthy one")]
 
 
-def _rows(answer: dict[str, Any], what: str) -> list[dict[str, Any]]:
-    rows = answer.get(what)
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-
-
-def _names(answer: dict[str, Any], what: str) -> list[str]:
-    return [str(row.get("worker_id", "?")) for row in _rows(answer, what)]
-
-
-def _capabilities(answer: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [(f"{row.get('verb', '?')}:{row.get('name', '?')}", row) for row in _rows(answer, "capabilities")]
+async def _told(bus: Bus, subject: str, question: dict[str, object], kind: type[T]) -> T:
+    """A controller's answer; ``BusError`` where there is none or it cannot be read."""
+    body = (await bus.request(subject, msgspec.json.encode(question), timeout_s=_PATIENCE_S)).body
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BusError(f"what {subject} answers cannot be read") from None

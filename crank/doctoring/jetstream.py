@@ -17,17 +17,22 @@ _NEARLY_FULL = 0.8
 _MORE_ROOM = "raise the account's JetStream limits, or delete streams that nobody needs"
 
 
-def judge_account(found: Account | BusError, spec: StreamSpec, *, missing: bool) -> Finding:
-    """Whether JetStream is on and has room; ``missing`` when the registry has still to be made."""
-    match found:
-        case NotAllowed():
-            said = "not looked at: this user may not ask for it"
-            return warning(CHECK, said, "run it as the controllers' user, and let that publish on $JS.API.INFO")
-        case NoJetStream():
-            return problem(CHECK, str(found), found.mend or "nats-server's log says more")
-        case BusError():
-            mend = "a cluster of which most servers are away looks like this; nats-server's log says more"
-            return problem(CHECK, f"JetStream does not answer: {found}", mend)
+def judge_account(found: Account | BusError, registry: Stream | BusError | None, spec: StreamSpec) -> list[Finding]:
+    """Whether JetStream is on and has room. Callers and workers may not ask, and do not need it: nothing is found."""
+    asked = [answer for answer in (found, registry) if not isinstance(answer, NotAllowed)]
+    failed = next((answer for answer in asked if isinstance(answer, BusError)), None)
+    if isinstance(failed, NoJetStream):
+        return [problem(CHECK, str(failed), failed.mend or "nats-server's log says more")]
+    if failed is not None:
+        mend = "a cluster of which most servers are away looks like this; nats-server's log says more"
+        return [problem(CHECK, f"JetStream does not answer: {failed}", mend)]
+    if isinstance(found, Account):
+        return [_room_for(found, spec, missing=registry is None)]
+    return [ok(CHECK, "on; this user may not ask how much room there is")] if asked else []
+
+
+def _room_for(found: Account, spec: StreamSpec, *, missing: bool) -> Finding:
+    """``missing`` when the registry has still to be made."""
     if not found.tiers:
         return _room(found, missing=missing)
     tier = found.tiers.get(f"R{spec.replicas}")

@@ -64,7 +64,7 @@ async def test_a_worker_that_nobody_has_heard_of_lately_is_warned_of(
     await start_controller(heartbeat_interval_s=20)
     await first.stop()
     found = await fault(nats_server.url, "workers")
-    assert (found.result, found.found.partition(" ")[0]) == ("warning", "w-1")
+    assert (found.result, found.found.partition(":")[0]) == ("warning", "w-1")
 
 
 async def test_a_capability_that_nobody_offers_any_more_is_warned_of(

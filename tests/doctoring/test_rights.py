@@ -94,11 +94,11 @@ async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServe
             while (answer := await _try(client)) is None:
                 await asyncio.sleep(0.02)
         assert answer == "hello"
-        for name in ("controller", "worker", "caller"):
+        for name, seen in (("controller", "warning"), ("worker", "ok"), ("caller", "ok")):
             report = await looked(signed_in(server, name))
             assert of(report, "permissions")[0] == Finding("permissions", "ok", f"this user may do what a {name} does")
-            seen = of(report, "controllers")[0]
-            assert (seen.result == "ok") is (name == "caller"), seen
+            assert of(report, "controllers")[0].result == seen
+            assert {finding.result for finding in of(report, "JetStream")} <= {"ok"}
     finally:
         stop.set()
         await serving
@@ -162,7 +162,7 @@ async def test_a_user_that_can_take_no_part_is_a_problem(
     assert found.result == "problem"
     assert told in found.found
     unseen = [finding.found for finding in (await looked(url)).findings if "not looked at" in finding.found]
-    assert len(unseen) == 2
+    assert len(unseen) == 1
 
 
 async def test_a_worker_that_may_answer_nobody_is_warned_of(start_server: StartServer) -> None:

@@ -99,4 +99,4 @@ async def _look(
         findings.append(judge_clock(told, asked_at, answered_at))
     findings += judge_account(room, registry, spec)
     findings += judge_registry(registry, spec, greeting.cluster)
-    findings += await judge_fleet(bus, subjects, rights, version, token)
+    findings += await judge_fleet(bus, subjects, rights, version, token, worker_id)

@@ -69,14 +69,16 @@ class _Capabilities(msgspec.Struct, frozen=True):
     capabilities: tuple[_Capability, ...]
 
 
-async def judge_fleet(bus: Bus, subjects: Subjects, rights: Rights, ours: str, token: str) -> list[Finding]:
+async def judge_fleet(
+    bus: Bus, subjects: Subjects, rights: Rights, ours: str, token: str, worker_id: str | None
+) -> list[Finding]:
     """What is found; ``ours`` is the version of this command, ``token`` a name that nobody has."""
     everyone = await controllers(bus) if rights.may(PING_SUBJECT) else []
     # A caller hears that there is no such request, a worker that this is no manifest: so somebody is there.
     questions = {
         subjects.admin("health"): b"",
         subjects.cancel(RequestId(token)): b"",
-        subjects.register(WorkerId(token)): b"?",
+        subjects.register(WorkerId(worker_id or token)): b"?",
     }
     asked = next(filter(rights.may, questions), None)
     if asked is None:
@@ -124,9 +126,8 @@ def _nobody(prefix: str, everyone: Iterable[_Ping]) -> Finding:
     said = f"no controller listens under the prefix {prefix!r}"
     others = sorted({one.metadata.prefix for one in everyone} - {prefix, ""})
     if others:
-        return problem(
-            CONTROLLERS, f"{said}; there are some under {some(others)}", f"did you mean --prefix {others[0]}?"
-        )
+        said += f"; there are some under {some(others)}"
+        return problem(CONTROLLERS, said, f"did you mean --prefix {others[0]}?")
     return problem(CONTROLLERS, said, "start one with `crank controller`, or everything with `crank up`")
 
 

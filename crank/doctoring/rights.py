@@ -104,9 +104,9 @@ class Needs:
         yield _say(asked, f"{prefix}.request.>", reply=f"{prefix}.{token}")
         yield _say(subjects.cancel(RequestId(token)), f"{prefix}.cancel.*")
 
-    def answers(self) -> list[Need]:
+    def answers(self) -> Right:
         """What controllers and workers need besides, unless they may answer whatever they are asked."""
-        return [_say(f"_INBOX.{self._token}", "_INBOX.>")]
+        return Right("publish", f"_INBOX.{self._token}")
 
 
 class Rights(NamedTuple):
@@ -141,8 +141,8 @@ async def try_rights(bus: Bus, trial: Trial, needs: Needs, asked: tuple[str, ...
     inbox = Right("subscribe", f"{bus.new_inbox()}.*")
     asking = [Right("publish", subject) for subject in asked]
     roles, answers = needs.roles(), needs.answers()
-    every = [need.right for role in (*roles.values(), answers) for need in role]
-    denied = await trial.denied(bus, [inbox, *asking, *every])
+    every = [need.right for role in roles.values() for need in role]
+    denied = await trial.denied(bus, [inbox, answers, *asking, *every])
     subjects = {right.subject for right in denied if right.act == "publish"}
     if inbox in denied:
         said = "this user may not subscribe to _INBOX.>: no answer reaches it"
@@ -151,7 +151,7 @@ async def try_rights(bus: Bus, trial: Trial, needs: Needs, asked: tuple[str, ...
     return Rights(_judged(roles, answers, denied), subjects, hears=True)
 
 
-def _judged(roles: dict[str, list[Need]], answers: list[Need], denied: set[Right]) -> list[Finding]:
+def _judged(roles: dict[str, list[Need]], answers: Right, denied: set[Right]) -> list[Finding]:
     lacking = {role: [need for need in needs if need.right in denied] for role, needs in roles.items()}
     whole = [role for role, missing in lacking.items() if not missing]
     halves = {role: missing for role, missing in lacking.items() if 0 < len(missing) < len(roles[role])}
@@ -159,21 +159,17 @@ def _judged(roles: dict[str, list[Need]], answers: list[Need], denied: set[Right
     if whole:
         found.append(ok(CHECK, f"this user may do what a {_listed(whole)} does"))
     elif not halves:
+        said = f"this user may do nothing that a {_listed(list(roles))} does"
         found.append(
-            problem(
-                CHECK,
-                "this user may do nothing that a controller, worker, caller or operator does",
-                "is the prefix right? If so, allow the subjects in nats-server's configuration",
-            )
+            problem(CHECK, said, "if the prefix is right, allow it what its role needs: docs/operations.md, Rights")
         )
     made = warning if whole else problem
-    found += [
-        made(CHECK, f"as a {role}: it {_missing(missing)}", _mend(role, missing)) for role, missing in halves.items()
-    ]
+    for role, missing in halves.items():
+        found.append(made(CHECK, f"as a {role}: it {_missing(missing)}", _mend(role, missing)))
     answering = [role for role in whole if role in ("controller", "worker")]
-    if answering and answers[0].right in denied:
-        said = f"this user may not publish on _INBOX.>, so as a {_listed(answering)} it can answer nobody"
-        found.append(warning(CHECK, said, "allow it, or give this user allow_responses: true, which is not seen here"))
+    if answering and answers in denied:
+        said = f"as a {_listed(answering)}: it may not publish _INBOX.>, and so may be unable to answer"
+        found.append(warning(CHECK, said, "allow it, unless allow_responses is set, which cannot be seen from here"))
     return found
 
 

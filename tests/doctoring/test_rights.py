@@ -148,7 +148,7 @@ async def test_half_of_another_role_is_only_warned_of(start_server: StartServer)
 @pytest.mark.parametrize(
     ("publish", "subscribe", "told"),
     [
-        (["else.>"], ANSWERS, "may do nothing that a controller, worker, caller or operator does"),
+        (["else.>"], ANSWERS, "may do nothing that a controller, worker, caller and operator does"),
         (["crank.>"], ["else.>"], "no answer reaches it"),
     ],
 )
@@ -180,6 +180,7 @@ async def test_a_user_for_one_worker_is_looked_at_for_that_worker(start_server: 
     url = signed_in(server, "a")
     report = await looked(url, worker_id="w-1")
     assert of(report, "permissions")[0].found == "this user may do what a worker does"
+    assert of(report, "controllers")[0].found == "no controller listens under the prefix 'crank'"
     assert "may do nothing" in (await fault(url, "permissions")).found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bus import Bus, Subscription
@@ -56,20 +57,15 @@ class _Timeouts:
 class _Loop:
     """The driver's surroundings in production: the clock, the event loop's one timer, the edge."""
 
+    # Seconds; the event loop's own clock is too coarse to measure a request by.
+    now = staticmethod(time.monotonic)
+    perform: Callable[[Command], Event | None]
+    """``Outbound.perform``, set before anything is fed to the driver."""
+
     def __init__(self) -> None:
         self.driver: Driver | None = None
-        self.outbound: Outbound | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-
-    def now(self) -> float:
-        """Seconds; the event loop's own clock is too coarse to measure a request by."""
-        return time.monotonic()
-
-    def perform(self, command: Command) -> Event | None:
-        """Carry out a command."""
-        assert self.outbound is not None
-        return self.outbound.perform(command)
 
     def wake_at(self, due: float) -> None:
         """Arm the one timer."""
@@ -134,9 +130,10 @@ class Controller:
         replies = bus.new_inbox()
         records = RecordSink(world.registry.groups)
         self._registry = registry = RegistryLog(bus, subjects, settings.replicas, driver.feed)
-        loop.outbound = outbound = Outbound(
+        outbound = Outbound(
             bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), NoClaims(), records
         )
+        loop.perform = outbound.perform
         inbound = Inbound(
             subjects, schemas, min(settings.max_body_bytes, payload_room(bus)), driver.feed, outbound.refuse
         )

@@ -20,6 +20,7 @@ log = logging.getLogger("crank.controller")
 PULSE_S = 0.1
 # Shorter pauses are everyday garbage collection and busy machines.
 STALL_S = 0.5
+_NEVER = float("inf")
 
 
 class Surroundings(Protocol):
@@ -47,34 +48,36 @@ class Driver:
         self._queue: deque[Event] = deque()
         self._busy = False
         self._last = surroundings.now()
-        self._armed = float("inf")
+        self._armed = _NEVER
 
     def start(self) -> None:
         """Begin to watch the clock."""
         self._last = self._surroundings.now()
-        self._arm(self._last)
+        self._arm(self.router.next_due(), self._last)
 
     def tick(self) -> None:
         """The time asked for has come."""
-        self._armed = float("inf")
+        self._armed = _NEVER
         self.feed(TICK)
 
     def feed(self, event: Event) -> None:
         """Take in an event and carry out all that follows from it."""
+        queue = self._queue
+        queue.append(event)
         if self._busy:
-            self._queue.append(event)
             return
         self._busy = True
         now = self._surroundings.now()
         stood_still = now - self._last
         self._last = now
         if stood_still > STALL_S:
-            self._take(Stalled(stood_still * 1000), now)
-        self._take(event, now)
-        while self._queue:
-            self._take(self._queue.popleft(), now)
+            queue.appendleft(Stalled(stood_still * 1000))
+        while queue:
+            self._take(queue.popleft(), now)
         self._busy = False
-        self._arm(now)
+        due = self.router.next_due()
+        if self._armed == _NEVER or (due is not None and due < self._armed):
+            self._arm(due, now)
 
     def _take(self, event: Event, now: float) -> None:
         # A bug that one event or command uncovers must not cost the others anything.
@@ -83,19 +86,17 @@ class Driver:
         except Exception:
             log.exception("%s could not be handled", type(event).__name__)
             return
+        perform = self._surroundings.perform
         for command in commands:
             try:
-                answer = self._surroundings.perform(command)
+                answer = perform(command)
             except Exception:
                 log.exception("%s could not be carried out", type(command).__name__)
                 continue
             if answer is not None:
                 self._queue.append(answer)
 
-    def _arm(self, now: float) -> None:
-        due = self.router.next_due()
+    def _arm(self, due: float | None, now: float) -> None:
         pulse = now + PULSE_S
-        due = pulse if due is None or due > pulse else due
-        if due < self._armed:
-            self._armed = due
-            self._surroundings.wake_at(due)
+        self._armed = pulse if due is None or due > pulse else due
+        self._surroundings.wake_at(self._armed)

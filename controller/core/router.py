@@ -82,6 +82,8 @@ class Router:
         self._calm_at = 0.0
         self._timers: Timers[Hashable] = Timers()
         """Lives, flights, workers, offers and cancels, each with what is due for it."""
+        self.next_due = self._timers.next_due
+        """When a ``Tick`` is needed next, or None."""
         self._waiting = Waiting(world)
         self._flights = Flights(world, self._timers, self._wake)
         self._cancels: dict[str, None] = {}
@@ -122,10 +124,6 @@ class Router:
         self._on[type(event)](event)  # type: ignore[operator]  # the table pairs each event with its method
         out, self._out = self._out, []
         return out
-
-    def next_due(self) -> float | None:
-        """When a ``Tick`` is needed next, or None."""
-        return self._timers.next_due()
 
     def _out_append(self, command: Command) -> None:
         self._out.append(command)

@@ -10,7 +10,7 @@ import time
 from typing import NamedTuple
 
 from bus import Bus, BusUnavailable
-from subjects.answers import Fault, Frame, NotRun, Result, build_answer
+from subjects.answers import Fault, Frame, NoResponders, NotRun, Result, build_answer
 from workers.errors import RetryableError
 
 log = logging.getLogger("crank.worker")
@@ -45,7 +45,7 @@ class Outbox:
         headers, body = build_answer(frame)
         return self._bus.publish(reply, body, headers)
 
-    def answer(self, reply: str, answer: Result | Fault | NotRun | Frame, deadline: float) -> None:
+    def answer(self, reply: str, answer: Result | Fault | NotRun | NoResponders | Frame, deadline: float) -> None:
         """Send a terminal answer; without a connection keep it until ``deadline`` (``time.monotonic``).
 
         Work that was done is worth more than a second execution, so it is offered again after a reconnect. That is

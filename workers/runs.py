@@ -17,7 +17,7 @@ from typing import Any
 
 from callers.codecs import Encode, encode_any
 from callers.failures import CrankError
-from subjects.answers import Fault, Frame, FrameKind, NotRun, Result
+from subjects.answers import Fault, Frame, FrameKind, NoResponders, NotRun, Result
 from subjects.dispatches import DispatchHeaders
 from workers.calling import Calls, told_of
 from workers.context import Context
@@ -35,7 +35,7 @@ _FRAME_BYTES = 128
 # *Not run*, after frames that say otherwise.
 _BEGUN = Fault(503, "The worker could not go on", retryable=True)
 
-Terminal = Result | Fault | NotRun
+Terminal = Result | Fault | NotRun | NoResponders
 
 
 class Run:
@@ -136,7 +136,7 @@ class Run:
             PermanentError: it is larger than may leave.
 
         """
-        if isinstance(value, Fault | NotRun):
+        if isinstance(value, Fault | NotRun | NoResponders):
             return value
         if isinstance(value, Result):
             self._check_size(len(value.body), len(value.passed), "answer")

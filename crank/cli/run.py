@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _with_parent = click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input closes.")
-_log_level = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
+LOG_LEVEL = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
 
 
 @click.command()
@@ -48,8 +48,8 @@ def controller(config: Path | None, ready_file: Path | None, with_parent: bool, 
         end(str(error), USAGE)
     if ready_file is not None:
         prepare_ready_file(ready_file)
-    _log(settings.log_level)
-    _run(_controller(settings, ready_file, with_parent))
+    log_to_stderr(settings.log_level)
+    run_loop(_controller(settings, ready_file, with_parent))
 
 
 async def _controller(settings: ControllerSettings, ready_file: Path | None, with_parent: bool) -> None:
@@ -85,7 +85,7 @@ async def _controller(settings: ControllerSettings, ready_file: Path | None, wit
 @click.option(
     "--id", "worker_id", type=Token(), metavar="ID", help="This worker's name; default: NAME and a random end."
 )
-@click.option("--log-level", type=_log_level, envvar="CRANK_LOG_LEVEL", default="info", show_default=True)
+@click.option("--log-level", type=LOG_LEVEL, envvar="CRANK_LOG_LEVEL", default="info", show_default=True)
 @_with_parent
 @nats_option
 def worker(target: str, worker_id: str | None, log_level: str, with_parent: bool, nats_url: str, prefix: str) -> None:
@@ -98,12 +98,12 @@ def worker(target: str, worker_id: str | None, log_level: str, with_parent: bool
 
     from crank.targets import TargetError, load_worker, name_of
 
-    _log(log_level)
+    log_to_stderr(log_level)
     try:
         loaded = load_worker(target, Path.cwd())
     except TargetError as error:
         end(f"crank: {error}", USAGE)
-    left = _run(
+    left = run_loop(
         _worker(loaded, worker_id or f"{name_of(target)}-{secrets.token_hex(2)}", nats_url, prefix, with_parent)
     )
     if left:
@@ -129,11 +129,12 @@ async def _worker(loaded: Worker, worker_id: str, nats_url: str, prefix: str, wi
         end(f"crank: {error}", FAILED)
 
 
-def _log(level: str) -> None:
+def log_to_stderr(level: str) -> None:
+    """Start logging, for people."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s")
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_loop(work: Coroutine[Any, Any, T]) -> T:
     """On uvloop where there is one: a third more requests a second."""
     if sys.platform == "win32":
         return asyncio.run(work)

@@ -7,7 +7,7 @@ from typing import Any
 from worker_peer import Peer, Serve, until
 
 from crank import Context, Worker
-from subjects.answers import Fault, Frame, NotRun, Result
+from subjects.answers import NO_RESPONDERS, Fault, Frame, NotRun, Result
 from subjects.manifests import Manifest
 from workers.membership import Load, Membership
 
@@ -15,6 +15,7 @@ _SAID = {
     "result": Result(b"\xff\x00", "X-Part: 1\r\nX-Part: 2\r\n", "image/png"),
     "fault": Fault(404, "No such order", retry_after_ms=1500),
     "not-run": NotRun("draining"),
+    "nobody": NO_RESPONDERS,
 }
 
 
@@ -40,7 +41,8 @@ async def test_the_contracts_own_words_are_sent_as_they_are(peer: Peer, serve: S
         assert await peer.ask(capability, b"result") == _SAID["result"]
         fault = await peer.ask(capability, b"fault")
         assert (type(fault), fault.code, fault.retry_after_ms) == (Fault, 404, 1500)  # type: ignore[union-attr]
-        assert await peer.ask(capability, b"not-run") == _SAID["not-run"]
+        for what in ("not-run", "nobody"):
+            assert await peer.ask(capability, what.encode()) == _SAID[what]
     assert (await peer.stream("a:begun"))[-1] == Frame("end", 1, fault=Fault(503, "The worker could not go on", True))
 
 

@@ -1,0 +1,1 @@
+"""Offering an existing NATS service as capabilities, without a line changed there."""

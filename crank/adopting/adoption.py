@@ -166,13 +166,14 @@ class _Adoption:
         await self.standing.leave("the service is gone")
 
     def _tell(self, before: tuple[Offered, ...]) -> None:
-        count = len(self._watch.there)
-        log.info("%s has %s", self._service, "1 instance" if count == 1 else f"{count} instances")
         places = {offer.place for offer in before}
         labels = {offer.label for offer in self._offered}
-        lines = [f"offers {offer.place}" for offer in self._offered if offer.place not in places]
-        lines += [f"offers {offer.label} no more" for offer in before if offer.label not in labels]
-        for line in lines[:MAX_LINES]:
-            log.info("%s %s", self._service, line)
+        lines = [offer.place for offer in self._offered if offer.place not in places]
+        lines += [f"{offer.label} no more" for offer in before if offer.label not in labels]
         if len(lines) > MAX_LINES:
-            log.info("%s and %d more", self._service, len(lines) - MAX_LINES)
+            lines[MAX_LINES:] = [f"and {len(lines) - MAX_LINES} more"]
+        count = len(self._watch.there)
+        instances = "1 instance" if count == 1 else f"{count} instances"
+        log.info("%s has %s%s", self._service, instances, " and offers" if lines else "")
+        for line in lines:
+            log.info("  %s", line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Crank, clean_environment
+from tests.cli.conftest import ROOT, Crank, clean_environment
 
 Env = dict[str, str]
 SERVICE = """
@@ -81,7 +83,9 @@ def test_a_service_is_adopted_lost_found_and_let_go(
     command = [sys.executable, "-P", "-m", "crank", "adopt", "orders", "--id", "a-7"]
     adoption = _start(*command, folder=tmp_path, env=installation)
     try:
-        lines = _said(adoption, "offers orders:total 1.2.0 on shop.total", "a-7 is registered")
+        lines = _said(
+            adoption, "orders has 1 instance and offers", "orders:total 1.2.0 on shop.total", "a-7 is registered"
+        )
         assert "endpoint 'all' is left out: it listens on the pattern shop.all.>" in lines[0]
         done = crank("request", "orders:total", "seven..", env=installation)
         assert (done.returncode, done.stdout) == (0, "7")
@@ -131,6 +135,29 @@ def test_every_mistake_is_told_with_what_there_is_instead(
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_page_about_adopting_does_what_it_says(crank: Crank, installation: Env, tmp_path: Path) -> None:
+    """Its service, started as it stands there, and its commands in their order."""
+    page = (ROOT / "docs" / "adopting.md").read_text()
+    (module,) = re.findall(r'```python\n("""stock\.py"""\n.+?)```', page, re.DOTALL)
+    (adopt, *requests) = re.findall(r"^    crank (.+)$", page, re.MULTILINE)
+    (tmp_path / "stock.py").write_text(module)
+    stock = _start(sys.executable, "stock.py", folder=tmp_path, env=installation | {"PYTHONPATH": ""})
+    adoption = None
+    try:
+        while "stock" not in crank("adopt", "nothing", env=installation).stderr:
+            assert stock.poll() is None
+        adoption = _start(sys.executable, "-P", "-m", "crank", *shlex.split(adopt), folder=tmp_path, env=installation)
+        _said(adoption, "stock:count 1.2.0 on shop.stock.count", "is registered")
+        tea, coal = (crank(*shlex.split(request), env=installation) for request in requests)
+        assert (tea.returncode, tea.stdout) == (0, "3")
+        assert coal.returncode == 1
+        assert "(404): We have no coal" in coal.stderr
+    finally:
+        for process in filter(None, (stock, adoption)):
+            process.kill()
+            process.communicate()
 
 
 def test_without_a_server_there_is_nothing_to_adopt_from(crank: Crank) -> None:

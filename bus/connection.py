@@ -33,6 +33,8 @@ _PING_INTERVAL_S = 2
 _RECONNECT_WAIT_S = 0.2
 # What one header block and the protocol line may add to a body, kept free below the server's own limit.
 _HEADROOM_BYTES = 1024
+# What a connection that works does in a millisecond.
+_COMMANDS_LEAVE_S = 2.0
 # A server that does not read: past this nothing more is buffered, and publishing says so.
 _MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
@@ -81,20 +83,29 @@ class _Client(Client):
 
     async def hand_over(self, subject: str, queue: str, handler: Handler) -> Subscription:
         """Subscribe; messages go to ``handler`` straight from the parser."""
-        subscription = await self.subscribe(subject, queue=queue)
+        async with asyncio.timeout(_COMMANDS_LEAVE_S):
+            subscription = await self.subscribe(subject, queue=queue)
         self._direct[str(subscription._id)] = handler
         await self._commands_left()
         return subscription
 
     async def end(self, subscription: Subscription) -> None:
         """Unsubscribe, and go on handing over what was on its way."""
-        with contextlib.suppress(nats.errors.Error):  # a closed connection delivers nothing anyway
-            await subscription.unsubscribe()
-        await self._commands_left()
+        with contextlib.suppress(nats.errors.Error, TimeoutError):  # a broken connection delivers nothing anyway
+            async with asyncio.timeout(_COMMANDS_LEAVE_S):
+                await subscription.unsubscribe()
+            await self._commands_left()
 
     async def _commands_left(self) -> None:
         # nats-py's own commands leave through its flusher task: what is published next must not overtake them.
-        await self._flush_pending(force_flush=True)
+        flusher, queue = self._flusher_task, self._flush_queue
+        if queue is None or flusher is None or flusher.done() or not self.is_connected:
+            return
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Not by its own waiting, which swallows a cancel and lasts for ever where the server does not read.
+        async with asyncio.timeout(_COMMANDS_LEAVE_S):
+            await queue.put(left)
+            await left
 
     def send(self, commands: bytes) -> None:
         """Write at once, past nats-py's own queue; nothing without a connection."""
@@ -128,6 +139,16 @@ class _Client(Client):
         """Drop what waits for the flusher; it would leave with the next connection, late."""
         self._pending = []
         self._pending_data_size = 0
+
+    async def leave(self) -> None:
+        """Close; a connection that the server keeps from closing is dropped."""
+        try:
+            await asyncio.wait_for(self.close(), _COMMANDS_LEAVE_S)
+        except (nats.errors.Error, OSError, RuntimeError, TimeoutError) as error:  # a broken one is closed already
+            log.debug("closing: %r", error)
+            transport = self._transport
+            if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+                transport._io_writer.transport.abort()
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         handler = self._direct.get(str(sid))
@@ -222,12 +243,11 @@ class Bus:
                 ),
                 timeout_s,
             )
-        except (TimeoutError, OSError, nats.errors.Error, ValueError) as error:
+            await bus.subscribe(f"{bus._inbox}.*", bus._on_inbox)
+        except (TimeoutError, OSError, nats.errors.Error, ValueError, BusUnavailable) as error:
             why = (last or [str(error) or "it said nothing"])[0]
-            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
-                await asyncio.wait_for(client.close(), 1.0)  # an attempt that was given up leaves its socket open
+            await client.leave()  # an attempt that was given up leaves its socket open
             raise BusUnavailable(f"no NATS server answers at {public(url)}: {why}") from None
-        await bus.subscribe(f"{bus._inbox}.*", bus._on_inbox)
         return bus
 
     @property
@@ -314,8 +334,16 @@ class Bus:
         self._client.forget_unsent()
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
-        """Hand every message on ``subject`` to ``handler``; survives reconnects."""
-        return await self._client.hand_over(subject, queue, handler)
+        """Hand every message on ``subject`` to ``handler``; survives reconnects.
+
+        Raises:
+            BusUnavailable: the connection is closed, or the server does not read.
+
+        """
+        try:
+            return await self._client.hand_over(subject, queue, handler)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BusUnavailable(f"{subject} cannot be subscribed: {error or 'the server does not read'}") from None
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """Stop delivery at the server. What it had already sent is still handled until the next ``flush`` returns."""
@@ -330,7 +358,8 @@ class Bus:
         """
         self._flush_now()
         try:
-            await self._client.flush(timeout=max(1, round(timeout_s)))
+            async with asyncio.timeout(timeout_s + 1):
+                await self._client.flush(timeout=max(1, round(timeout_s)))
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise BusUnavailable(f"the NATS server did not answer a flush: {error}") from None
 
@@ -370,8 +399,6 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is pending and close; never raises."""
-        try:
+        with contextlib.suppress(OSError, RuntimeError):  # a broken one takes nothing more
             self._flush_now()
-            await self._client.close()
-        except (nats.errors.Error, OSError, RuntimeError) as error:  # a broken one is closed already
-            log.debug("closing: %r", error)
+        await self._client.leave()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import subprocess
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -67,6 +70,30 @@ async def test_what_listens_and_is_no_nats_server_is_told_as_such(said: tuple[by
     assert not report.reached
     assert told in report.findings[0].found
     assert report.findings[0].mend
+
+
+async def test_a_server_that_talks_without_end_and_reads_nothing_does_not_hold_us() -> None:
+    """It has our connection, and keeps it busy until we let go."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def talk() -> None:
+        with listening.accept()[0] as first, first.makefile("rb") as said:
+            first.sendall(INFO % b"2.15.1")
+            said.readline()  # it was only looked at, and nothing was said
+        with contextlib.suppress(OSError), listening.accept()[0] as second:
+            second.sendall(INFO % b"2.15.1")
+            second.recv(65536)
+            second.sendall(b"PONG\r\n")
+            while True:
+                second.sendall(b"PING\r\n" * 1000)
+
+    talking = threading.Thread(target=talk)
+    talking.start()
+    with listening:
+        report = await looked(f"nats://127.0.0.1:{listening.getsockname()[1]}")
+    await asyncio.to_thread(talking.join)
+    assert not report.reached
+    assert report.findings[-1].result == "problem"
 
 
 INFO = b'INFO {"version":"%s","max_payload":2097152,"headers":true,"server_id":"X"}\r\n'

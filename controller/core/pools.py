@@ -134,10 +134,11 @@ class Group:
                 pool.add(offer)
 
     def discard(self, offer: Offer) -> None:
-        """Drop an offer from everywhere."""
+        """Drop an offer from everywhere: it is free for nobody, whatever comes back from it."""
         self.offers.pop(offer, None)
         for pool in self.pools.values():
             pool.discard(offer)
+        offer.eligible = offer.free = False
 
     def refresh(self, offer: Offer) -> bool:
         """Enter what ``offer`` is now into every pool; True when it just became free."""

@@ -6,6 +6,7 @@ import pytest
 from harness import BUSY, HELLO, House, spec
 
 from controller.core.world import Limits
+from simulation.books import check_all
 from subjects.answers import Fault
 from subjects.errors import ErrorKind
 
@@ -128,6 +129,20 @@ def test_an_orphan_keeps_its_place_until_nobody_believes_in_it() -> None:
     house.advance(2)
     assert waiting.dispatches
     assert house.router.in_flight == 1
+
+
+def test_work_that_its_worker_no_longer_offers_gives_its_place_to_what_it_does() -> None:
+    """The last of an offer that a new manifest left out comes back, and the worker has room again."""
+    house = House()
+    house.register("w-1", spec("greet:old", max_concurrency=2), spec(max_concurrency=2))
+    old = house.request("greet:old")
+    house.register("w-1", spec(max_concurrency=2))
+    house.beat("w-1", capacity=1)
+    call = house.request()
+    assert not call.dispatches, "the old work takes the only place"
+    house.answers(old)
+    assert call.workers == ["w-1"]
+    check_all(house.router)
 
 
 def test_those_who_ask_for_different_versions_wait_apart() -> None:

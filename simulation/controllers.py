@@ -40,7 +40,7 @@ from simulation.dice import Dice
 from simulation.laws import Broken
 from simulation.process import Process
 from simulation.registry_log import RegistryLog
-from simulation.watch import Watch
+from simulation.watch import Watch, WatchedRouter
 from subjects.answers import Answer as WorkersAnswer
 from subjects.answers import NotRun
 from subjects.tokens import CapabilityId, DispatchId, WorkerId
@@ -53,6 +53,8 @@ DEFAULT_TIMEOUT_MS = 1000
 # Small, so that queues fill and fleets are full.
 LIMITS = Limits(queue_limit=20, max_attempts=3)
 _DRAIN_S = 3.0
+# Of one moment: whatever is due then is done with the first.
+_MOST_TICKS = 100
 _SLOW_VERDICT_S = (0.001, 0.1)
 _ALLOW = Verdict(True, "allowed", 1.0)
 _VERDICTS = {"denied": Verdict(False, "no", 0.05), "unavailable": Verdict(False, "no answer", 0.05, unavailable=True)}
@@ -121,10 +123,11 @@ class Controller(Process):
             now=now,
         )
         seed = simulation.plan.seed * 1000 + self.number * 100 + self.boot
-        self.router = simulation.router(world, self.watch, simulation.history, chance, seed)
+        self.router = WatchedRouter(world, self.watch, simulation.history, chance, seed)
         self.driver = Driver(self.router, self)
         self.log = RegistryLog(self, simulation, self._dice)
-        self._timer = 0
+        self._timer = self._ticks = 0
+        self._ticked_at = 0.0
         self.driver.start()
         self.log.tail()
 
@@ -180,8 +183,13 @@ class Controller(Process):
         self.clock.at(due, self.due, self.boot, self._tick, self._timer)
 
     def _tick(self, timer: int) -> None:
-        if timer == self._timer:
-            self.driver.tick()
+        if timer != self._timer:
+            return
+        self._ticks = self._ticks + 1 if self.clock.now == self._ticked_at else 0
+        self._ticked_at = self.clock.now
+        if self._ticks > _MOST_TICKS:
+            self._simulation.history.breaks(self.clock.now, Broken("time-goes-on", f"{self.name} is due for ever"))
+        self.driver.tick()
 
     def perform(self, command: Command) -> Event | None:
         """Carry out a command; a law that it breaks must not be mistaken for an error of the edge, which is logged."""

@@ -19,6 +19,7 @@ LAWS = {
     "nothing-left": "When all is quiet, no life, timer, wait or flight is left.",
     "agreement": "When all is quiet, all controllers know the same workers by the same manifests, those in the stream.",
     "recovery": "When all is quiet, every controller serves every capability that a living worker offers.",
+    "time-goes-on": "Nothing is due again and again in the same moment.",
     "no-crash": "Nothing that happens makes the core raise.",
 }
 

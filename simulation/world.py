@@ -20,7 +20,6 @@ from simulation.laws import Broken
 from simulation.network import Network
 from simulation.plan import Plan, Trouble, Whom
 from simulation.stream import Stream
-from simulation.watch import WatchedRouter
 from simulation.workers import Worker
 from subjects.tokens import WorkerId
 
@@ -49,9 +48,8 @@ class Result(msgspec.Struct, frozen=True):
 class Simulation:
     """The world of one plan."""
 
-    def __init__(self, plan: Plan, router: type[WatchedRouter], tell: Callable[[int], None]) -> None:
+    def __init__(self, plan: Plan, tell: Callable[[int], None]) -> None:
         self.plan = plan
-        self.router = router
         self.history = History()
         self.clock = Clock()
         self.network = Network(self.clock, noise=plan.noise)
@@ -191,8 +189,6 @@ class Simulation:
         return True
 
 
-def run(
-    plan: Plan, router: type[WatchedRouter] = WatchedRouter, tell: Callable[[int], None] = lambda calls: None
-) -> Result:
+def run(plan: Plan, tell: Callable[[int], None] = lambda calls: None) -> Result:
     """Run a plan; ``tell`` is called now and then with how many requests were made so far."""
-    return Simulation(plan, router, tell).run()
+    return Simulation(plan, tell).run()

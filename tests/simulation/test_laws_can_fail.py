@@ -1,0 +1,245 @@
+"""Every law of the simulation is seen to fail: a router with one thing wrong breaks the law that forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from controller.core import life as life_module
+from controller.core.events import CancelAsked, ClaimAnswered, EntrySeen
+from controller.core.fleet import State, Worker
+from controller.core.life import Again
+from controller.core.presence import Presence
+from controller.core.retries import RetryBudget
+from controller.core.router import Router
+from controller.core.world import Limits
+from simulation.draw import draw_plan
+from simulation.laws import LAWS
+from simulation.plan import Call, Mishap, Plan
+from simulation.world import Result, run
+from subjects.tokens import CapabilityId
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+DEFECTS: dict[str, tuple[str, Plant]] = {}
+_finish, _send, _resume, _make = Router._finish, Router._send, Router._resume, Router.__init__
+
+
+def breaks(law: str) -> Callable[[Plant], Plant]:
+    """Plant this, and the law is broken."""
+
+    def note(plant: Plant) -> Plant:
+        DEFECTS[plant.__name__] = (law, plant)
+        return plant
+
+    return note
+
+
+def also(monkeypatch: pytest.MonkeyPatch, do: Callable[[Router], None]) -> None:
+    """Do this to every router that is made."""
+
+    def make(router: Router, *args: Any) -> None:
+        _make(router, *args)
+        do(router)
+
+    monkeypatch.setattr(Router, "__init__", make)
+
+
+@breaks("one-reply")
+def replies_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every end is sent twice."""
+
+    def finish(router: Router, *args: Any) -> None:
+        _finish(router, *args)
+        router._out += router._out[-2:]
+
+    monkeypatch.setattr(Router, "_finish", finish)
+
+
+@breaks("one-reply")
+def tells_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record comes before the reply that it is about."""
+
+    def finish(router: Router, *args: Any) -> None:
+        _finish(router, *args)
+        router._out.insert(-1, router._out.pop())
+
+    monkeypatch.setattr(Router, "_finish", finish)
+
+
+@breaks("must-not-run")
+def takes_every_claim_for_won(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is run though the store protects nothing."""
+    claimed = Router._claimed
+    monkeypatch.setattr(Router, "_claimed", lambda router, event: claimed(router, ClaimAnswered(event.life, None)))
+
+
+@breaks("in-time")
+def forgets_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No deadline ends anything."""
+    monkeypatch.setattr(Router, "_time_out", lambda router, life: None)
+
+
+@breaks("known-gone")
+def gives_work_to_who_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is there may be chosen."""
+    monkeypatch.setattr(Worker, "eligible", property(lambda worker: worker.state is not State.GONE))
+
+
+@breaks("known-gone")
+def believes_in_the_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is ever taken for gone."""
+    monkeypatch.setattr(Presence, "watch", lambda presence, worker: None)
+
+
+@breaks("time-goes-on")
+def looks_at_the_silent_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is due is due again at once."""
+    monkeypatch.setattr(Presence, "check", Presence.watch)
+
+
+@breaks("right-worker")
+def chooses_whoever_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full worker is as good as a free one."""
+
+    def choose(pool: Any, tried: Any, now: float, chance: Any) -> Any:
+        return next((offer for offer in pool.members if offer.eligible), None)
+
+    monkeypatch.setattr(life_module, "choose", choose)
+
+
+@breaks("no-second-run")
+def runs_anything_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends badly is tried again."""
+    monkeypatch.setattr(life_module, "_again_or", lambda *args, retryable: Again())
+
+
+@breaks("attempts")
+def numbers_every_attempt_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second attempt says that it is the first."""
+    monkeypatch.setattr(Router, "_send", lambda router, life, step: _send(router, life, replace(step, attempt=1)))
+
+
+@breaks("frames")
+def leaves_out_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames are numbered by twos."""
+
+    def resume(router: Router, life: Any, event: Any) -> None:
+        _resume(router, life, event)
+        life.frames += bool(life.frames)
+
+    monkeypatch.setattr(Router, "_resume", resume)
+
+
+@breaks("counts")
+def counts_what_has_landed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker fills up with what it has done."""
+
+    def miscount(router: Router) -> None:
+        land = router._flights.land
+
+        def lands(flight: Any, end: str) -> None:
+            land(flight, end)
+            flight.offer.worker.in_flight += 1
+
+        router._flights.land = lands  # type: ignore[method-assign]
+
+    also(monkeypatch, miscount)
+
+
+@breaks("no-idle-wait")
+def wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits goes on waiting."""
+
+    def sleepily(router: Router) -> None:
+        router._flights._freed = router.presence.freed = lambda offers: None
+
+    also(monkeypatch, sleepily)
+
+
+@breaks("nothing-left")
+def never_gives_an_orphan_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody waits for is counted until its worker answers."""
+
+    def keep(router: Router) -> None:
+        abandon = router._flights.abandon
+
+        def abandons(flight: Any, end: str) -> None:
+            abandon(flight, end)
+            router._timers.cancel(flight)
+
+        router._flights.abandon = abandons  # type: ignore[method-assign]
+
+    also(monkeypatch, keep)
+
+
+@breaks("agreement")
+def reads_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registry's tail says nothing."""
+    also(monkeypatch, lambda router: router._on.update({EntrySeen: lambda event: None}))
+
+
+@breaks("recovery")
+def takes_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was away once is never chosen again."""
+    heard = Presence.heard
+
+    def half_heard(presence: Presence, worker: Any, *, draining: bool | None = None) -> None:
+        heard(presence, worker, draining=draining or None)
+
+    monkeypatch.setattr(Presence, "heard", half_heard)
+
+
+@breaks("no-crash")
+def cannot_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug in a corner."""
+    also(monkeypatch, lambda router: router._on.update({CancelAsked: lambda event: event.nonsense}))
+
+
+def first_broken(requests: int = 400) -> Result:
+    """The first of a few seeds that breaks a law."""
+    for seed in range(1, 30):
+        result = run(draw_plan(seed, requests))
+        if result.law:
+            return result
+    pytest.fail("no law was broken")
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_defect_breaks_its_law(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is told by that law's name."""
+    law, plant = DEFECTS[name]
+    plant(monkeypatch)
+    assert first_broken().law == law
+
+
+def in_vain(requests: int) -> Plan:
+    """A fleet that answers everything with an error that may be tried again."""
+    mishaps = tuple(Mishap("work", nth, "retryable") for nth in range(1, 6))
+    calls = tuple(Call(2.0 + n / 500, n, CapabilityId("run:pure"), mishaps=mishaps) for n in range(1, requests + 1))
+    return Plan(1, (1,), tuple(range(1, 9)), False, calls)
+
+
+def test_a_budget_that_always_says_yes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries are a share of all requests, by the law's own count."""
+    assert run(in_vain(600)).law == ""
+    monkeypatch.setattr(RetryBudget, "take", lambda budget, now: True)
+    result = run(in_vain(600))
+    assert result.law == "attempts"
+    assert "retries of" in result.detail
+
+
+def test_a_router_that_goes_on_trying_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts that may have run are bounded, by the law's own count."""
+    assert run(in_vain(5)).law == ""
+    also(monkeypatch, lambda router: setattr(router.world, "limits", Limits(max_attempts=9)))
+    result = run(in_vain(5))
+    assert result.law == "attempts"
+    assert "may have run 3 times" in result.detail
+
+
+def test_every_law_was_seen_to_fail() -> None:
+    """A law that cannot fail says nothing."""
+    assert {law for law, _ in DEFECTS.values()} == set(LAWS)

@@ -25,6 +25,7 @@ _COMMANDS = {
     "controller": ("run", "Run one controller."),
     "worker": ("run", "Run one worker."),
     "adopt": ("adopt", "Offer an existing NATS service as capabilities."),
+    "new": ("new", "Make the files of a worker of your own."),
     "doctor": ("doctor", "Look for whatever is wrong, and say what mends it."),
 }
 

@@ -86,9 +86,18 @@ async def _controller(settings: ControllerSettings, ready_file: Path | None, wit
     "--id", "worker_id", type=Token(), metavar="ID", help="This worker's name; default: NAME and a random end."
 )
 @click.option("--log-level", type=LOG_LEVEL, envvar="CRANK_LOG_LEVEL", default="info", show_default=True)
+@click.option("--manifest", "only_manifest", is_flag=True, help="Print what it would register, as JSON; run nothing.")
 @_with_parent
 @nats_option
-def worker(target: str, worker_id: str | None, log_level: str, with_parent: bool, nats_url: str, prefix: str) -> None:
+def worker(
+    target: str,
+    worker_id: str | None,
+    log_level: str,
+    only_manifest: bool,
+    with_parent: bool,
+    nats_url: str,
+    prefix: str,
+) -> None:
     """Run one worker until SIGINT or SIGTERM; then finish what is in hand.
 
     NAME is a reference worker, such as hello_world; MODULE:ATTR is one of your own in this folder, such as
@@ -103,6 +112,9 @@ def worker(target: str, worker_id: str | None, log_level: str, with_parent: bool
         loaded = load_worker(target, Path.cwd())
     except TargetError as error:
         end(f"crank: {error}", USAGE)
+    if only_manifest:
+        _print_manifest(loaded, worker_id)
+        return
     left = run_loop(
         _worker(loaded, worker_id or f"{name_of(target)}-{secrets.token_hex(2)}", nats_url, prefix, with_parent)
     )
@@ -110,6 +122,15 @@ def worker(target: str, worker_id: str | None, log_level: str, with_parent: bool
         click.echo(f"crank: {left} handlers did not end in time and are given up", err=True)
         sys.stderr.flush()
         os._exit(FAILED)  # Python would wait for their threads, for as long as they like
+
+
+def _print_manifest(loaded: Worker, worker_id: str | None) -> None:
+    """Without ``instance``, which is new with each process: the same worker prints the same text."""
+    import msgspec
+
+    from subjects.messages import encode
+
+    click.echo(msgspec.json.format(encode(loaded.manifest(worker_id)), indent=2))
 
 
 async def _worker(loaded: Worker, worker_id: str, nats_url: str, prefix: str, with_parent: bool) -> int:

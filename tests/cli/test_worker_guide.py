@@ -21,6 +21,7 @@ BLOCKS = {found[1]: found[0] for found in re.findall(r'```python\n("""(\S+)"""\n
 COMMANDS = re.findall(r"^    crank (request .+)$", GUIDE, re.MULTILINE)
 # What the guide's commands print: an answer, or a part of the refusal.
 PRINTED = {
+    "run:word_count": '{"words":3}',
     "guide:upper": "WORD",
     "guide:order": '{"item":"bread","count":2}',
     "guide:greet": "Hello, Ada, says attempt 1",
@@ -35,14 +36,19 @@ def guided(installation: Env, tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("guide")
     for name, text in BLOCKS.items():
         (folder / name).write_text(text)
-    own = [sys.executable, "-P", "-m", "crank", "worker", "guide:worker", "--id", "guide-1"]
+    crank = [sys.executable, "-P", "-m", "crank"]
+    own = [*crank, "worker", "guide:worker", "--id", "guide-1"]
+    new = [*crank, "worker", "word_count:worker", "--id", "count-1"]
     environment = clean_environment() | installation
+    subprocess.run(
+        [*crank, "new", "worker", "word-count"], cwd=folder, env=environment, check=True, capture_output=True
+    )
     started = [
         subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
-        for command in (own, [sys.executable, "other.py"])
+        for command in (own, new, [sys.executable, "other.py"])
     ]
     try:
-        asyncio.run(_registered(installation["CRANK_NATS_URL"], {"guide-1", "reverse-1"}))
+        asyncio.run(_registered(installation["CRANK_NATS_URL"], {"guide-1", "count-1", "reverse-1"}))
         yield installation
     finally:
         for process in started:

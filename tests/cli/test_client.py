@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -13,6 +15,7 @@ from callers import Client, CrankError, Unreachable
 from crank.natsd import NatsServer
 from subjects.errors import ErrorKind, Offence, Refusal
 from subjects.replies import ReplyMeta, build_refusal, build_reply
+from tests.cli.conftest import clean_environment
 from tests.cli.peer import Asked, Peer, Script
 
 META = ReplyMeta("r-1", "c-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01", worker="w-1", version="1.0.0", attempts=2)
@@ -324,3 +327,14 @@ async def test_an_id_given_as_a_header_is_the_one_that_is_cancelled(nats_server:
     await stream.aclose()
     await _until_asked(peer, "crank.cancel.r-10")
     await peer.stop()
+
+
+def test_an_answer_is_read_in_a_program_that_has_nothing_but_the_client() -> None:
+    """Types that only pydantic reads are not needed for plain JSON."""
+    program = "from callers import Answer; import sys; print(Answer('end', 0, b'[1]', {}, '').json(), *sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    shown, *modules = done.stdout.split()
+    assert (shown, done.stderr) == ("[1]", "")
+    assert "pydantic" not in modules

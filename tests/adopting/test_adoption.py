@@ -265,3 +265,18 @@ async def test_a_service_that_answers_no_pings_is_given_up_after_three(
     await until_offered(caller, "orders:echo@1.0.0")
     assert (await caller.ask("orders:echo", b"1"))[:2] == (0, 1)
     await bus.close()
+
+
+async def test_an_adoption_that_is_told_to_drain_leaves_and_stays_away(
+    start_service: StartService, adopting: Adopt, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As every worker; also when the service changes afterwards."""
+    await start_service()
+    adopted = await adopting()
+    caller.bus.publish("crank.control.a-1", b'{"op":"drain"}')
+    await until_offered(caller)
+    await start_service(version="1.1.0")
+    await until(lambda: "offered as 1.1.0" in caplog.text)
+    assert (await caller.ask("orders:echo"))[1]["type"] == "urn:crank:error:no_worker"
+    adopted.stop.set()
+    await asyncio.wait_for(adopted.task, 5)

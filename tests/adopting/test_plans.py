@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crank.adopting.described import MAX_ANSWER_BYTES, Endpoint, Info, read_info, read_ping
@@ -196,6 +196,7 @@ _infos = st.builds(
 )  # fmt: skip
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.lists(_infos, max_size=4))
 def test_whatever_a_service_says_is_a_plan(infos: list[Info]) -> None:
     """And every subject in it may be published on."""

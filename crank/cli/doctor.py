@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crank.cli.endings import FAILED, NOBODY
+from crank.cli.endings import FAILED, NOBODY, printable
 from crank.cli.options import NatsUrl, Token, json_option
 
 if TYPE_CHECKING:
@@ -54,15 +54,16 @@ def doctor(nats_url: str | None, prefix: str | None, config: Path | None, as_jso
 
 
 def _show(findings: list[Finding]) -> None:
-    """On a terminal the mend stands below what it mends; in a file or pipe beside it, one line for all."""
+    """On a terminal a table, each mend below what it mends; in a file or pipe one line for each finding, for grep."""
+    if not sys.stdout.isatty():
+        for finding in findings:
+            mend = f" → {finding.mend}" if finding.mend else ""
+            click.echo(printable(f"{finding.check:<12} {finding.result:<8} {finding.found}{mend}"))
+        return
     from rich.text import Text
 
     from crank.cli import show
 
-    if not sys.stdout.isatty():
-        rows = [(finding.check, finding.result, finding.found, finding.mend) for finding in findings]
-        show.table(("check", "result", "found", "mend"), rows)
-        return
     shown: list[tuple[str, str | Text, str]] = []
     for finding in findings:
         shown.append((finding.check, Text(finding.result, _STYLES[finding.result]), finding.found))

@@ -57,12 +57,12 @@ class Flights(dict[DispatchId, Flight]):
         """Nobody waits any more; it counts until its worker answers, or until nobody believes that it will."""
         if flight.life is not None:
             self._part(flight, flight.life, end)
-            flight.life = None
         self._timers.set(flight, self._world.now + ORPHAN_S)
 
     def _part(self, flight: Flight, life: Life, end: str) -> None:
         flight.ended_at, flight.end = self._world.now, end
-        life.flight = None
+        # Neither keeps the other: what has ended is freed at once, and leaves nothing to collect.
+        life.flight = flight.life = None
         if life.hurried:
             life.hurried = False
             self._timers.set(life, life.deadline)

@@ -115,6 +115,7 @@ class Registry:
         worker.state = State.GONE
         for offer in worker.offers:
             self._discard(offer)
+        worker.offers = []  # so that neither keeps the other once its last dispatch is over
         self.workers.pop(worker.id, None)
 
     def refresh(self, worker: Worker) -> list[Offer]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from callers import CrankError as CrankError
     from workers import Context as Context
     from workers import DeclarationError as DeclarationError
+    from workers import Depends as Depends
+    from workers import LifespanError as LifespanError
     from workers import PermanentError as PermanentError
     from workers import RegistrationRefused as RegistrationRefused
     from workers import Response as Response
@@ -22,6 +24,8 @@ _HOMES = {
     "Context": "workers",
     "CrankError": "callers",
     "DeclarationError": "workers",
+    "Depends": "workers",
+    "LifespanError": "workers",
     "PermanentError": "workers",
     "RegistrationRefused": "workers",
     "Response": "workers",

@@ -1,8 +1,10 @@
 """The worker SDK: declare capabilities with functions, and serve them."""
 
 from workers.context import Context
+from workers.dependencies import Depends
 from workers.errors import (
     DeclarationError,
+    LifespanError,
     PermanentError,
     RegistrationRefused,
     RetryableError,
@@ -15,6 +17,8 @@ from workers.worker import Worker
 __all__ = [
     "Context",
     "DeclarationError",
+    "Depends",
+    "LifespanError",
     "PermanentError",
     "RegistrationRefused",
     "Response",

@@ -32,7 +32,6 @@ class Calls:
     """One worker's client, made when the first handler calls."""
 
     def __init__(self, bus: Bus, prefix: str) -> None:
-        self.loop = asyncio.get_running_loop()
         self._bus = bus
         self._prefix = prefix
         self._made: asyncio.Task[Client] | None = None

@@ -21,6 +21,7 @@ from subjects.headers import passed_headers
 from subjects.tokens import DispatchId, RequestId
 from subjects.trace import TraceContext
 from workers.calling import Calls, bounded, call_failed
+from workers.threads import Bridge
 
 
 async def _nowhere(value: Any) -> None:
@@ -30,7 +31,7 @@ async def _nowhere(value: Any) -> None:
 class Context:
     """One dispatch, as its handler sees it. ``deadline`` is on ``time.monotonic``'s clock, in seconds."""
 
-    __slots__ = ("_calling", "_calls", "_deadline", "_headers", "_passed", "_progress", "cancelled")
+    __slots__ = ("_bridge", "_calls", "_deadline", "_headers", "_passed", "_progress", "cancelled")
 
     def __init__(
         self,
@@ -39,10 +40,11 @@ class Context:
         progress: Callable[[Any], Awaitable[None]] = _nowhere,
         passed: str = "",
         calls: Calls | None = None,
+        bridge: Bridge | None = None,
     ) -> None:
         self._passed = passed
         self._calls = calls
-        self._calling: set[asyncio.Task[Any]] = set()
+        self._bridge = bridge
         self._headers = headers
         self._deadline = deadline
         self._progress = progress
@@ -154,31 +156,15 @@ class Context:
             TypeError: called on an event loop, which it would block.
 
         """
-        loop = self._ready().loop
+        self._ready()
+        assert self._bridge is not None
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop()
             raise TypeError("call_sync is for plain functions; in an async one write `await ctx.call(…)`")
         try:
-            return asyncio.run_coroutine_threadsafe(self._called(capability, data, options), loop).result()
+            return self._bridge.run(self.call(capability, data, **options))
         except concurrent.futures.CancelledError:
             raise call_failed(ErrorKind.CANCELLED, "Nobody waits for the answer any more.", capability) from None
-
-    async def _called(self, capability: str, data: object, options: Options) -> Answer:
-        task = asyncio.current_task()
-        assert task is not None
-        self._calling.add(task)
-        try:
-            if self.cancelled:
-                raise asyncio.CancelledError
-            return await self.call(capability, data, **options)
-        finally:
-            self._calling.discard(task)
-
-    def stop(self) -> None:
-        """Told by whoever runs the handler: nobody waits any more. What a thread calls ends now."""
-        self.cancelled = True
-        for task in self._calling:
-            task.cancel()
 
     def _ready(self) -> Calls:
         if self._calls is None:

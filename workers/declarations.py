@@ -14,6 +14,7 @@ import msgspec
 from subjects.errors import Refusal
 from subjects.manifests import Bid, Capability, Slo, parse_manifest
 from subjects.tokens import TOKEN_RULE, is_capability, split_capability
+from workers.dependencies import Plan
 from workers.errors import DeclarationError
 from workers.handlers import Handler
 from workers.response import is_content_type
@@ -43,11 +44,15 @@ class Metadata(TypedDict, total=False):
 
 
 class Offer(NamedTuple):
-    """A capability and what does its work. ``content_type`` labels the answers; None leaves it to their type."""
+    """A capability and what does its work. ``content_type`` labels the answers; None leaves it to their type.
+
+    ``plan`` is what is opened for each dispatch.
+    """
 
     capability: Capability
     handler: Handler
     content_type: str | None = None
+    plan: Plan = ()
 
     @property
     def label(self) -> str:
@@ -66,7 +71,13 @@ def check_names(given: Iterable[str], allowed: Iterable[str], where: str) -> Non
 
 
 def declare(
-    capability: str, version: str, handler: Handler, defaults: Metadata, own: Metadata, content_type: str | None
+    capability: str,
+    version: str,
+    handler: Handler,
+    defaults: Metadata,
+    own: Metadata,
+    content_type: str | None,
+    plan: Plan,
 ) -> Offer:
     """The offer that a decorator states.
 
@@ -93,7 +104,8 @@ def declare(
     if content_type is not None and not is_content_type(content_type):
         raise DeclarationError(f"{capability}: content_type must be a media type such as text/event-stream")
     verb, name = split_capability(capability)  # type: ignore[arg-type]
-    return Offer(_read({**raw, "verb": verb, "name": name, "version": version}, capability), handler, content_type)
+    declared = _read({**raw, "verb": verb, "name": name, "version": version}, capability)
+    return Offer(declared, handler, content_type, plan)
 
 
 def check_worker(spiffe_id: str | None, defaults: Metadata, name: str) -> None:

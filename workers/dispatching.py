@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from subjects.answers import Fault, NotRun
 from subjects.dispatches import DispatchHeaders, parse_dispatch
@@ -20,8 +21,10 @@ from subjects.tokens import WorkerId
 from subjects.versions import by_precedence
 from workers.calling import Calls
 from workers.declarations import Offer
+from workers.injection import Injection
 from workers.outbox import Outbox
-from workers.runs import Run, Terminal
+from workers.runs import Equipment, Run
+from workers.writing import Terminal
 
 _BUSY, _DRAINING, _TOO_LATE = NotRun("busy"), NotRun("draining"), NotRun("deadline")
 _CANCELLED = Fault(499, "The request was cancelled")
@@ -36,10 +39,11 @@ _CLEANUP_S = 1.0
 class _Place:
     """One capability's places: how many there are, how many are taken, and the threads of a plain handler."""
 
-    __slots__ = ("limit", "offer", "threads", "timeout_s", "used")
+    __slots__ = ("equipment", "limit", "threads", "timeout_s", "used")
 
-    def __init__(self, offer: Offer) -> None:
-        self.offer = offer
+    def __init__(self, equipment: Equipment) -> None:
+        self.equipment = equipment
+        offer = equipment.offer
         self.limit = offer.capability.max_concurrency
         self.used = 0
         declared = (offer.capability.constraints or {}).get("timeout_s")
@@ -52,12 +56,17 @@ class Dispatching:
     """The desk of one running worker. ``draining`` turns all new work away."""
 
     def __init__(
-        self, subjects: Subjects, worker_id: WorkerId, offers: Iterable[Offer], outbox: Outbox, calls: Calls
+        self,
+        subjects: Subjects,
+        worker_id: WorkerId,
+        offers: Iterable[Offer],
+        outbox: Outbox,
+        calls: Calls,
+        resources: Mapping[Any, Any] | None = None,
     ) -> None:
         self.draining = False
         self._subjects = subjects
         self._outbox = outbox
-        self._calls = calls
         self._runs: dict[str, tuple[Run, _Place]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -66,7 +75,10 @@ class Dispatching:
         versions: dict[str, list[str]] = {}
         for offer in offers:
             subject = subjects.worker(worker_id, offer.capability.id)
-            self._places[subject, offer.capability.version] = _Place(offer)
+            needs = offer.handler.needs
+            injection = Injection(offer.plan, needs, resources or {}) if needs else None
+            equipment = Equipment(offer, injection, outbox, calls, self._loop)
+            self._places[subject, offer.capability.version] = _Place(equipment)
             versions.setdefault(subject, []).append(offer.capability.version)
         self.capacity = sum(place.limit for place in self._places.values())
         for subject, offered in versions.items():  # a dispatch that names no version means the newest
@@ -108,7 +120,7 @@ class Dispatching:
 
     def _run(self, place: _Place, headers: DispatchHeaders, passed: str, reply: str, body: bytes) -> None:
         timeout_s = min(headers.timeout_ms / 1000, place.timeout_s)
-        run = Run(place.offer, headers, passed, reply, timeout_s, self._outbox, self._calls)
+        run = Run(place.equipment, headers, passed, reply, timeout_s)
         place.used += 1
         self._runs[headers.dispatch_id] = (run, place)
         self._idle.clear()

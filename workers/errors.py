@@ -19,6 +19,7 @@ class WorkerError(Exception):
     WorkerError
     ├── DeclarationError     a worker or capability is declared wrongly; nothing was started
     ├── UnknownWorker        no worker under this name or at this place
+    ├── LifespanError        what the worker opens when it starts could not be opened, or not be closed
     ├── RegistrationRefused  the controllers will not take this worker as it is
     └── Failure              a handler says that its work failed; the message goes to the caller
         ├── PermanentError   trying again cannot help
@@ -32,6 +33,10 @@ class DeclarationError(WorkerError):
 
 class UnknownWorker(WorkerError):
     """There is no worker under this name or at this place; the message says what was looked for."""
+
+
+class LifespanError(WorkerError):
+    """A lifespan failed; the message says which, why and where. Its cause is the error itself."""
 
 
 class RegistrationRefused(WorkerError):

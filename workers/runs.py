@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
-from typing import Any
+from collections.abc import AsyncGenerator
+from typing import Any, NamedTuple
 
 from callers.codecs import Encode, encode_any
-from callers.failures import CrankError
-from subjects.answers import Fault, Frame, FrameKind, NoResponders, NotRun, Result
+from subjects.answers import Fault, Frame, FrameKind, Result
 from subjects.dispatches import DispatchHeaders
-from workers.calling import Calls, told_of
+from workers.calling import Calls
 from workers.context import Context
 from workers.declarations import Offer
-from workers.errors import DeclarationError, Failure, PermanentError
+from workers.errors import DeclarationError
+from workers.injection import Injection
 from workers.outbox import Outbox, lost
-from workers.response import Response
-
-log = logging.getLogger("crank.worker")
+from workers.threads import Bridge
+from workers.writing import Terminal, fault_of, result_of, written
 
 # A stream waits for the server after this much: enough to fill the pipe, little enough to hold for each stream.
 _PACE_BYTES = 256 * 1024
@@ -35,13 +34,23 @@ _FRAME_BYTES = 128
 # *Not run*, after frames that say otherwise.
 _BEGUN = Fault(503, "The worker could not go on", retryable=True)
 
-Terminal = Result | Fault | NotRun | NoResponders
+
+class Equipment(NamedTuple):
+    """What all runs of one capability work with."""
+
+    offer: Offer
+    injection: Injection | None
+    outbox: Outbox
+    calls: Calls
+    loop: asyncio.AbstractEventLoop
 
 
 class Run:
     """One dispatch. ``task`` and ``timer`` are set by who started it."""
 
     __slots__ = (
+        "_bridge",
+        "_injection",
         "_outbox",
         "_unpaced",
         "answered",
@@ -56,36 +65,33 @@ class Run:
     )
 
     def __init__(
-        self,
-        offer: Offer,
-        headers: DispatchHeaders,
-        passed: str,
-        reply: str,
-        timeout_s: float,
-        outbox: Outbox,
-        calls: Calls,
+        self, equipment: Equipment, headers: DispatchHeaders, passed: str, reply: str, timeout_s: float
     ) -> None:
-        self.offer = offer
+        self.offer, self._injection, self._outbox, calls, loop = equipment
         self.headers = headers
         self.reply = reply
         self.deadline = time.monotonic() + timeout_s
-        self.context = (
-            Context(headers, self.deadline, self.progress, passed, calls) if offer.handler.wants_context else None
-        )
+        self._bridge: Bridge | None = None
+        self.context: Context | None = None
+        if self._injection is not None or self.offer.handler.wants_context:
+            self._bridge = Bridge(loop)
+            self.context = Context(headers, self.deadline, self.progress, passed, calls, self._bridge)
         self.answered = False
         self.seq = 0
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self._outbox = outbox
         self._unpaced = 0
 
     async def work(self, body: bytes) -> None:
         """Run an async handler and answer."""
+        handler = self.offer.handler
         try:
-            if self.offer.handler.kind == "generator":
-                await self._stream(body)
+            if self._injection is not None:
+                self.answer(await self._injected(body))
+            elif handler.kind == "generator":
+                self.answer(await self._streamed(handler.call(body, self.context)))
             else:
-                self.answer(self.result(await self.offer.handler.call(body, self.context)))
+                self.answer(self.result(await handler.call(body, self.context)))
         except asyncio.CancelledError as error:
             if not self.answered:  # the handler's own: something that it waited for was cancelled
                 self.answer(self.fault(error))
@@ -93,19 +99,42 @@ class Run:
         except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever one handler raises, the others go on
             self.answer(self.fault(error))
 
+    async def _injected(self, body: bytes) -> Terminal:
+        """What a handler with dependencies answers, once they are closed: what they do then may fail too."""
+        assert self._injection is not None
+        handler = self.offer.handler
+        answer: Terminal | None = None
+        payload = handler.read(body)
+        async with self._injection.opened(self.context) as given:
+            called = handler.call_with(payload, self.context, given)
+            answer = await self._streamed(called) if handler.kind == "generator" else self.result(await called)
+        return _let_out(answer)
+
+    async def _streamed(self, values: AsyncGenerator[Any, None]) -> Result:
+        encode = self.offer.handler.encode
+        async with contextlib.aclosing(values):
+            async for value in values:
+                await self._frame("chunk", value, encode)
+        return Result(b"")
+
     def work_plain(self, body: bytes) -> Terminal:
         """Run a plain handler, in a thread; the answer is sent by who called."""
         try:
+            if self._injection is not None:
+                return self._injected_in_thread(body)
             return self.result(self.offer.handler.call(body, self.context))
         except BaseException as error:  # noqa: BLE001  # a thread has nobody else to tell
             return self.fault(error)
 
-    async def _stream(self, body: bytes) -> None:
-        encode = self.offer.handler.encode
-        async with contextlib.aclosing(self.offer.handler.call(body, self.context)) as values:
-            async for value in values:
-                await self._frame("chunk", value, encode)
-        self.answer(Result(b""))
+    def _injected_in_thread(self, body: bytes) -> Terminal:
+        assert self._injection is not None
+        assert self._bridge is not None
+        handler = self.offer.handler
+        answer: Terminal | None = None
+        payload = handler.read(body)
+        with self._injection.opened_in_thread(self.context, self._bridge) as given:
+            answer = self.result(handler.call_with(payload, self.context, given))
+        return _let_out(answer)
 
     async def progress(self, value: Any) -> None:
         """Send a progress frame; ``Context.progress`` is this."""
@@ -118,7 +147,7 @@ class Run:
             # Whatever the handler waited for swallowed its cancellation (asyncio.wait_for can, before Python 3.12);
             # one that only yields would never wait again, and nothing else in the process would run.
             raise asyncio.CancelledError
-        body, passed, content_type = self._written(value, encode, "frame", own=kind == "chunk")
+        body, passed, content_type = written(self.offer, value, encode, "frame", self._outbox.max_body_bytes)
         if not self._outbox.frame(self.reply, Frame(kind, self.seq, body, passed, content_type)):
             raise lost()
         self.seq += 1
@@ -130,54 +159,12 @@ class Run:
             await asyncio.sleep(0)  # so that the frame leaves, and a cancel arrives, though the handler never waits
 
     def result(self, value: Any) -> Terminal:
-        """``value`` as an answer. One in the contract's own words, which a handler that relays returns, stays as it is.
-
-        Raises:
-            PermanentError: it is larger than may leave.
-
-        """
-        if isinstance(value, Fault | NotRun | NoResponders):
-            return value
-        if isinstance(value, Result):
-            self._check_size(len(value.body), len(value.passed), "answer")
-            return value
-        body, passed, content_type = self._written(value, self.offer.handler.encode, "answer", own=True)
-        return Result(body, passed, content_type)
-
-    def _written(self, value: Any, encode: Encode, what: str, *, own: bool) -> tuple[bytes, str, str | None]:
-        """``value`` as body, header lines and media type; ``own``: of the type that the capability declares."""
-        label, passed = self.offer.content_type if own else None, ""
-        if isinstance(value, Response):
-            label, passed, value = value.content_type or label, value.lines(), value.value
-        body, content_type = encode(value)
-        self._check_size(len(body), len(passed), what)
-        return body, passed, label or content_type
-
-    def _check_size(self, size: int, head: int, what: str) -> None:
-        limit = self._outbox.max_body_bytes - head
-        declared = (self.offer.capability.constraints or {}).get("max_output_bytes")
-        if isinstance(declared, int) and declared > 0:
-            limit = min(limit, declared)
-        if size > limit:
-            log.error("%s: %s of %d bytes is over the limit of %d", self.offer.label, what, size, limit)
-            raise PermanentError(
-                f"The worker's {what} is {size} bytes, and at most {limit} can be sent; ask for less at once",
-                code=500,
-            )
+        """What a handler returned, as an answer."""
+        return result_of(self.offer, value, self._outbox.max_body_bytes)
 
     def fault(self, error: BaseException) -> Fault:
-        """``error`` as the caller may see it; one that the handler did not foresee goes to the log."""
-        if isinstance(error, Failure):
-            wait = error.retry_after_s
-            return Fault(error.code, error.message, error.retryable, None if wait is None else round(wait * 1000))
-        request_id = self.headers.request_id
-        if isinstance(error, CrankError):
-            code, message, retryable = told_of(error)
-            if not self.answered:
-                log.warning("%s failed, request id %s: %s", self.offer.label, request_id, message)
-            return Fault(code, message, retryable, error.problem.retry_after_ms)
-        log.error("%s failed, request id %s", self.offer.label, request_id, exc_info=error)
-        return Fault(500, f"The worker failed; its log has the details under request id {request_id}")
+        """What a handler raised, as an answer."""
+        return fault_of(self.offer, error, self.headers.request_id, told=self.answered)
 
     def answer(self, answer: Terminal) -> None:
         """Send the terminal answer, once; later ones are dropped."""
@@ -198,7 +185,14 @@ class Run:
     def stop(self, fault: Fault) -> None:
         """Answer with ``fault`` and interrupt the handler; a plain one sees ``Context.cancelled``."""
         self.answer(fault)
-        if self.context is not None:
-            self.context.stop()
+        if self.context is not None and self._bridge is not None:
+            self.context.cancelled = True
+            self._bridge.stop()
         if self.task is not None:
             self.task.cancel()
+
+
+def _let_out(answer: Terminal | None) -> Terminal:
+    if answer is None:
+        raise RuntimeError("a dependency caught its handler's error at its `yield` and did not raise it again")
+    return answer

@@ -1,7 +1,7 @@
 """Owns the run of one worker from connecting to closing, and what control messages do to it.
 
-Wires the bus, the desk (``workers.dispatching``) and the standing (``workers.membership``). ``Worker.serve`` and
-``workers.process`` call it.
+Wires the bus, the lifespans, the desk (``workers.dispatching``) and the standing (``workers.membership``).
+``Worker.serve``, ``workers.process`` and the command line call ``serve``; ``crank.testing`` has a connection already.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus import Bus, BusUnavailable, Subscription
@@ -19,8 +20,10 @@ from subjects.messages import encode, parse_control
 from subjects.names import QUEUE_WORKER, Subjects
 from subjects.tokens import TOKEN_RULE, is_token
 from workers.calling import Calls
+from workers.dependencies import Overrides
 from workers.dispatching import Dispatching
 from workers.errors import DeclarationError
+from workers.lifespan import Lifespan
 from workers.membership import Load, Membership
 from workers.outbox import Outbox
 from workers.worker import Worker
@@ -40,47 +43,107 @@ async def serve(
 
     A cancelled ``serve`` leaves too, but does not wait for what runs.
     """
-    ident = worker.default_id if worker_id is None else worker_id
-    if not (is_token(ident) and is_token(prefix)):
-        raise DeclarationError(f"a worker's id and the prefix are each {TOKEN_RULE}, not {ident!r} and {prefix!r}")
-    manifest = worker.manifest(ident, secrets.token_hex(8))
-    whole = parse_manifest(encode(manifest), ident)
-    if isinstance(whole, Refusal):
-        raise DeclarationError(f"worker {worker.name} cannot be served: {whole.detail}")
-    running: _Running | None = None
-
-    async def back() -> None:
-        if running is not None:
-            running.membership.due()
-
-    bus = await Bus.connect(nats_url, name=f"crank-worker-{ident}", on_reconnect=back)
-    running = _Running(bus, worker, manifest, Subjects(prefix))
-    stopping = asyncio.create_task((stop or asyncio.Event()).wait())
-    patience_s = 0.0
-    try:
-        await running.begin()
-        ends: set[asyncio.Future[Any]] = {stopping, running.membership.refused}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        patience_s = drain_timeout_s
-    finally:
-        stopping.cancel()
-        left = await running.end(patience_s)
-    if running.membership.refused.done():
-        running.membership.refused.result()
-    return left
+    running = Running(worker, worker_id, prefix)
+    bus = await Bus.connect(nats_url, name=f"crank-worker-{running.worker_id}", on_reconnect=running.reconnected)
+    return await running.serve(bus, stop or asyncio.Event(), drain_timeout_s)
 
 
-class _Running:
-    """A connected worker."""
+class Running:
+    """A worker under an id, to be served on a connection. ``overrides`` puts functions in the place of dependencies.
 
-    def __init__(self, bus: Bus, worker: Worker, manifest: Manifest, subjects: Subjects) -> None:
+    Raises:
+        DeclarationError: it cannot be served as it is.
+
+    """
+
+    def __init__(self, worker: Worker, worker_id: str | None, prefix: str, overrides: Overrides | None = None) -> None:
+        ident = worker.default_id if worker_id is None else worker_id
+        if not (is_token(ident) and is_token(prefix)):
+            raise DeclarationError(f"a worker's id and the prefix are each {TOKEN_RULE}, not {ident!r} and {prefix!r}")
+        manifest = worker.manifest(ident, secrets.token_hex(8))
+        whole = parse_manifest(encode(manifest), ident)
+        if isinstance(whole, Refusal):
+            raise DeclarationError(f"worker {worker.name} cannot be served: {whole.detail}")
+        self.registered = asyncio.Event()
+        """Set once a controller has accepted it."""
+        self._lifespans, self._offers = worker.planned(overrides or {})
+        self._manifest = manifest
+        self._subjects = Subjects(prefix)
+        self._standing: _Standing | None = None
+
+    @property
+    def worker_id(self) -> str:
+        """Its id."""
+        return self._manifest.worker_id
+
+    async def reconnected(self) -> None:
+        """The connection is back: register again."""
+        if self._standing is not None:
+            self._standing.membership.due()
+
+    async def serve(self, bus: Bus, stop: asyncio.Event, drain_timeout_s: float) -> int:
+        """Open the lifespans, register, work until ``stop`` is set, drain, close everything, ``bus`` too.
+
+        How many plain handlers still run.
+
+        Raises:
+            LifespanError, RegistrationRefused: as ``Worker.serve``.
+
+        """
+        lifespan = Lifespan(self._lifespans)
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            if not await lifespan.opened(stopping):
+                return 0
+            return await self._work(bus, lifespan.resources, stopping, drain_timeout_s)
+        finally:
+            stopping.cancel()
+            try:
+                await lifespan.close()
+            finally:
+                await bus.close()
+
+    async def _work(
+        self, bus: Bus, resources: Mapping[Any, Any], stopping: asyncio.Future[Any], drain_timeout_s: float
+    ) -> int:
+        outbox, ident = Outbox(bus), self._manifest.worker_id
+        calls = Calls(bus, self._subjects.prefix)
+        desk = Dispatching(self._subjects, ident, self._offers, outbox, calls, resources)
+
+        def on_registered() -> None:
+            outbox.send_kept()
+            self.registered.set()
+
+        self._standing = standing = _Standing(bus, self._subjects, self._manifest, desk, on_registered)
+        patience_s = 0.0
+        try:
+            await standing.begin()
+            ends: set[asyncio.Future[Any]] = {stopping, standing.membership.refused}
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            patience_s = drain_timeout_s
+        finally:
+            left = await standing.end(patience_s)
+        if standing.membership.refused.done():
+            standing.membership.refused.result()
+        return left
+
+
+class _Standing:
+    """A worker that takes part."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        manifest: Manifest,
+        desk: Dispatching,
+        on_registered: Callable[[], None],
+    ) -> None:
         self._bus = bus
         self._manifest = manifest
         self._subjects = subjects
-        outbox = Outbox(bus)
-        calls = Calls(bus, subjects.prefix)
-        self._desk = Dispatching(subjects, manifest.worker_id, worker.offers, outbox, calls)
-        self.membership = Membership(bus, subjects, manifest, self._load, outbox.send_kept)
+        self._desk = desk
+        self.membership = Membership(bus, subjects, manifest, self._load, on_registered)
         self._dispatches: Subscription | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
@@ -115,7 +178,7 @@ class _Running:
         self._leaving.add(asyncio.create_task(self.membership.leave(reason)))
 
     async def end(self, patience_s: float) -> int:
-        """Leave, finish what runs within ``patience_s`` seconds, close. How many handlers would not end."""
+        """Leave, finish what runs within ``patience_s`` seconds. How many handlers would not end."""
         try:
             self._leave("shutdown")
             left = await self._desk.drain(patience_s)
@@ -127,5 +190,4 @@ class _Running:
                 await self._bus.flush()
         finally:
             self.membership.stop()
-            await self._bus.close()
         return left

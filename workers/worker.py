@@ -14,6 +14,15 @@ from subjects.manifests import Manifest
 from subjects.names import DEFAULT_PREFIX
 from subjects.tokens import TOKEN_RULE, WorkerId, is_token
 from workers.declarations import Metadata, Offer, check_worker, declare
+from workers.dependencies import (
+    Function,
+    Overrides,
+    Plan,
+    Provider,
+    name_of,
+    plan_dispatch,
+    read_lifespan,
+)
 from workers.errors import DeclarationError
 from workers.handlers import read_handler
 
@@ -41,6 +50,7 @@ class Worker:
         self.spiffe_id = spiffe_id
         self._defaults = metadata
         self._offers: list[Offer] = []
+        self._lifespans: dict[Function, Provider] = {}
 
     @property
     def offers(self) -> tuple[Offer, ...]:
@@ -53,8 +63,8 @@ class Worker:
         """Offer ``verb:name`` in a semantic version, done by the decorated function, which stays as it is.
 
         The function is async, an async generator (then it streams) or plain (then it runs in a thread); it takes at
-        most one payload and one ``Context``. ``content_type`` labels its answers; without it, text is
-        ``text/plain`` and everything else is unlabelled, which the contract reads as JSON.
+        most one payload and one ``Context``, and whatever it ``Depends`` on. ``content_type`` labels its answers;
+        without it, text is ``text/plain`` and everything else is unlabelled, which the contract reads as JSON.
 
         Raises:
             DeclarationError: at decoration, for whatever a controller would refuse and a caller could never use.
@@ -64,13 +74,51 @@ class Worker:
             raise DeclarationError('write `@worker.capability("verb:name")`: it has to be said what is offered')
 
         def decorate(function: F) -> F:
-            offer = declare(capability, version, read_handler(function), self._defaults, metadata, content_type)
+            handler = read_handler(function)
+            plan = plan_dispatch(handler.needs.values(), self._lifespans, {})
+            offer = declare(capability, version, handler, self._defaults, metadata, content_type, plan)
             if any(offer.label == other.label for other in self._offers):
                 raise DeclarationError(f"{offer.label} is declared twice")
             self._offers.append(offer)
             return function
 
         return decorate
+
+    def lifespan(self, function: F) -> F:
+        """Open something once, when the worker starts, for all that ``Depends`` on the decorated function.
+
+        What it yields is the value; what stands after the ``yield`` runs when the worker has stopped. Async or plain
+        (then in a thread). Several are opened in the order in which they are declared, before the worker registers,
+        and closed in reverse; each may depend on those before it. If one fails, the worker does not start.
+
+        Raises:
+            DeclarationError: at decoration, for a parameter that nothing could fill, or a second declaration.
+
+        """
+        provider = read_lifespan(function, self._lifespans)
+        if function in self._lifespans:
+            raise DeclarationError(f"{name_of(function)} is declared as a lifespan twice")
+        for offer in self._offers:
+            if any(function is provider.key for provider in offer.plan):
+                raise DeclarationError(f"declare the lifespan {name_of(function)} above {offer.label}, which needs it")
+        self._lifespans[function] = provider
+        return function
+
+    def planned(self, overrides: Overrides) -> tuple[Plan, tuple[Offer, ...]]:
+        """``(lifespans, offers)`` with other functions in the place of some.
+
+        Raises:
+            DeclarationError: a replacement needs something that cannot be provided.
+
+        """
+        lifespans: dict[Function, Provider] = {}
+        for key in self._lifespans:
+            lifespans[key] = read_lifespan(overrides.get(key, key), lifespans, key)
+        offers = (
+            offer._replace(plan=plan_dispatch(offer.handler.needs.values(), lifespans, overrides))
+            for offer in self._offers
+        )
+        return tuple(lifespans.values()), tuple(offers)
 
     def manifest(self, worker_id: str | None = None, instance: str | None = None) -> Manifest:
         """What this worker registers; the id defaults to ``<name>-1``."""
@@ -99,6 +147,7 @@ class Worker:
 
         Raises:
             DeclarationError: nothing to offer, or an id or prefix that is no token.
+            LifespanError: what the worker opens once could not be opened or closed.
             BusUnavailable: no NATS server at ``nats_url``.
             RegistrationRefused: a controller will not take this worker; it lists every offence.
 

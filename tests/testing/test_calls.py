@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from crank import Client, Context, CrankError, PermanentError, RetryableError, Worker
+from crank import Context, CrankError, PermanentError, RetryableError, Worker
 from subjects.errors import ErrorKind
-from tests.testing.conftest import Serving
+from tests.testing.conftest import Serving, until, until_idle
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -127,14 +127,14 @@ async def test_what_a_handler_calls_is_cancelled_with_it(serving: Serving, kind:
     async with serving(outer, inner) as client:
         timeout_ms = 300 if how == "deadline" else 30_000
         asking = asyncio.create_task(client.request(f"outer:{kind}", request_id="r-1", timeout_ms=timeout_ms))
-        await _until(lambda: seen)
+        await until(lambda: seen)
         if how == "cancel":
             await client.cancel("r-1")
         with pytest.raises(CrankError) as caught:
             await asking
         assert caught.value.kind is ErrorKind.CANCELLED if how == "cancel" else caught.value.code in (500, 504)
-        await _until(lambda: ended == ["cancelled"])
-        await _until_idle(client)
+        await until(lambda: ended == ["cancelled"])
+        await until_idle(client)
 
 
 @pytest.mark.parametrize(
@@ -232,16 +232,4 @@ async def test_a_worker_that_waits_for_itself_ends_by_its_deadline(serving: Serv
         with pytest.raises(CrankError) as caught:
             await client.request("mirror:look", timeout_ms=400)
         assert "Calling mirror:look failed: 504 deadline" in caught.value.detail
-        await _until_idle(client)
-
-
-async def _until(condition: object) -> None:
-    async with asyncio.timeout(5):
-        while not condition():  # type: ignore[operator]
-            await asyncio.sleep(0.005)
-
-
-async def _until_idle(client: Client) -> None:
-    async with asyncio.timeout(5):
-        while any(worker["in_flight"] for worker in await client.listed("workers")):
-            await asyncio.sleep(0.01)
+        await until_idle(client)

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 class Exchange:
     """One request, its dice, and what the plan does to its messages."""
 
-    __slots__ = ("_network", "_seen", "call", "delay_s", "dice", "outcome")
+    __slots__ = ("_network", "_seen", "call", "calm", "delay_s", "dice", "outcome")
 
-    def __init__(self, call: Call, seed: int, network: Network) -> None:
+    def __init__(self, call: Call, seed: int, network: Network, *, calm: bool = False) -> None:
         self.call = call
+        self.calm = calm
+        """Whether it is quickly done, by whoever does it."""
         self.dice = Dice(seed, 5, call.number)
         self.delay_s = self.dice.between(LEAST_S, MOST_S)
         self.outcome = ""

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 INTERVAL_S = 2.0
 DEFAULT_TIMEOUT_MS = 1000
 # Small, so that queues fill and fleets are full.
-LIMITS = Limits(queue_limit=20, max_attempts=3)
+LIMITS = Limits(queue_limit=5, max_attempts=3)
 _DRAIN_S = 3.0
 # Of one moment: whatever is due then is done with the first.
 _MOST_TICKS = 100

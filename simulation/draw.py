@@ -9,8 +9,8 @@ from simulation.dice import Dice
 from simulation.plan import MISHAPS, PROMISES, Call, Hop, Mishap, Plan, Trouble, Whom
 from subjects.tokens import CapabilityId
 
-# Requests a second, for a while each: calm, everyday, everyday, busy, a rush.
-_RATES = (5.0, 20.0, 50.0, 100.0, 300.0)
+# Requests a second, for a while each: calm, everyday, busy, a rush.
+_RATES = (3.0, 10.0, 30.0, 30.0, 60.0, 60.0, 300.0)
 _A_WHILE_S = 1.5
 _CAPABILITIES = (*PROMISES, CapabilityId("run:pure"), CapabilityId("run:once"))
 _HOPS: tuple[Hop, ...] = ("request", "verdict", "dispatch", "work", "work", "work", "work", "answer", "answer", "reply")

@@ -32,7 +32,6 @@ _PROBES = 1_000_000_000
 
 def settle(simulation: Simulation) -> None:
     """Wait until all is quiet, and check the laws that hold then."""
-    simulation.quiet = True
     simulation.network.noise = False
     simulation.clock.run(simulation.clock.now + _REST_S, simulation.unbroken)
     for controller in simulation.controllers:
@@ -97,7 +96,7 @@ def _probe(simulation: Simulation) -> None:
     for controller in simulation.controllers:
         for capability in sorted(offered):
             call = Call(0.0, _PROBES + len(probes), capability, timeout_ms=_PROBE_TIMEOUT_MS)
-            exchange = Exchange(call, simulation.plan.seed, simulation.network)
+            exchange = Exchange(call, simulation.plan.seed, simulation.network, calm=True)
             controller.receive(controller.feed, callers.request(exchange))
             probes.append((controller, exchange))
     simulation.clock.run(simulation.clock.now + 2 * _PROBE_TIMEOUT_MS / 1000, simulation.unbroken)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from controller.core.commands import Dispatch
 from simulation.callers import Exchange
-from simulation.dice import Dice
 from subjects.answers import Answer, Fault, Frame, Garbage, NotRun, Result
 from subjects.manifests import Capability
 
@@ -111,14 +110,14 @@ class Desk:
         else:
             self._used[at] += 1
             run = self.runs[dispatch.dispatch_id] = Run(at, kind, answer, streaming=spec.streaming)
-            self._start(run, dispatch, exchange.dice)
+            self._start(run, dispatch, exchange)
 
-    def _start(self, run: Run, dispatch: Dispatch, dice: Dice) -> None:
-        worker = self._worker
+    def _start(self, run: Run, dispatch: Dispatch, exchange: Exchange) -> None:
+        worker, dice = self._worker, exchange.dice
         if run.kind == "never":
             worker.later(_NEVER_S, self._over, dispatch.dispatch_id)
             return
-        took_s = dice.spread(_MEAN_S) if not worker.calm else _CALM_S
+        took_s = _CALM_S if exchange.calm else dice.spread(_MEAN_S)
         if worker.clock.now < self._slow_until:
             took_s *= _SLOWNESS
         if run.kind == "slow":

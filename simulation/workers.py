@@ -142,11 +142,6 @@ class Worker(Process):
         for controller in self._simulation.controllers:
             self._network.carry_noisily("heartbeat", self.dice, controller.receive, controller.feed, event)
 
-    @property
-    def calm(self) -> bool:
-        """Whether all is quiet: then everything goes well."""
-        return self._simulation.quiet
-
     # Work -------------------------------------------------------------------------------
 
     def arrive(self, dispatch: Dispatch, exchange: Exchange, line: Line) -> None:

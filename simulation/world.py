@@ -55,8 +55,6 @@ class Simulation:
         self.network = Network(self.clock, noise=plan.noise)
         self.stream = Stream()
         self.store_away = False
-        self.quiet = False
-        """Whether all faults are over."""
         self.callers = Callers(self)
         self.controllers: list[Controller] = []
         self.workers: dict[WorkerId, Worker] = {}
@@ -83,14 +81,14 @@ class Simulation:
         except Broken as broken:
             history.breaks(clock.now, broken)
         law, detail = (history.broken.law, history.broken.detail) if history.broken is not None else ("", "")
-        outcomes = dict(sorted(self.callers.outcomes.items()))
+        outcomes = {name: count for name, count in sorted(self.callers.outcomes.items()) if count}
         silent = self.callers.calls - sum(outcomes.values())
         return Result(
             self.callers.calls,
             clock.now - START_S,
             history.digest,
             outcomes | {"nothing came": silent},
-            dict(sorted(self.network.faults.items())),
+            {name: count for name, count in sorted(self.network.faults.items()) if count},
             law,
             detail,
             max(0.0, history.broken_at - START_S),

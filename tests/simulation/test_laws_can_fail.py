@@ -18,7 +18,7 @@ from controller.core.router import Router
 from controller.core.world import Limits
 from simulation.draw import draw_plan
 from simulation.laws import LAWS
-from simulation.plan import Call, Mishap, Plan
+from simulation.plan import Call, Mishap, Plan, Trouble
 from simulation.world import Result, run
 from subjects.tokens import CapabilityId
 
@@ -141,8 +141,8 @@ def counts_what_has_landed(monkeypatch: pytest.MonkeyPatch) -> None:
         land = router._flights.land
 
         def lands(flight: Any, end: str) -> None:
-            land(flight, end)
             flight.offer.worker.in_flight += 1
+            land(flight, end)
 
         router._flights.land = lands  # type: ignore[method-assign]
 
@@ -183,11 +183,14 @@ def reads_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @breaks("recovery")
 def takes_nobody_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that was away once is never chosen again."""
+    """A worker that did not listen once is never chosen again."""
     heard = Presence.heard
 
-    def half_heard(presence: Presence, worker: Any, *, draining: bool | None = None) -> None:
-        heard(presence, worker, draining=draining or None)
+    def half_heard(presence: Presence, worker: Worker, *, draining: bool | None = None) -> None:
+        shut = [offer for offer in worker.offers if not offer.reachable]
+        heard(presence, worker, draining=draining)
+        for offer in shut:
+            presence.unreachable(offer)
 
     monkeypatch.setattr(Presence, "heard", half_heard)
 
@@ -198,10 +201,16 @@ def cannot_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     also(monkeypatch, lambda router: router._on.update({CancelAsked: lambda event: event.nonsense}))
 
 
-def first_broken(requests: int = 400) -> Result:
-    """The first of a few seeds that breaks a law."""
-    for seed in range(1, 30):
-        result = run(draw_plan(seed, requests))
+def one_worker(kind: str) -> Plan:
+    """Something happens to the only worker while it is busy."""
+    calls = tuple(Call(4.4 + n / 10, n, CapabilityId("run:once")) for n in range(1, 80))
+    return Plan(1, (1, 2), (1,), False, (Trouble(2.5, "worker", 1, kind, 8.0), *calls))
+
+
+def first_broken() -> Result:
+    """The first of some runs that breaks a law."""
+    for plan in (one_worker("cut"), one_worker("kill"), *(draw_plan(seed, 400) for seed in range(1, 20))):
+        result = run(plan)
         if result.law:
             return result
     pytest.fail("no law was broken")

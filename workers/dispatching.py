@@ -144,6 +144,7 @@ class Dispatching:
     def _over(self, run: Run) -> None:
         _, place = self._runs.pop(run.headers.dispatch_id)
         place.used -= 1
+        run.context = None  # it holds the run in turn; so both are freed now, and wait for no collector
         if not self._runs:
             self._idle.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,7 @@ from crank.natsd import NatsServer
 from subjects.answers import Fault, Frame, NotRun, Result
 from subjects.tokens import CapabilityId, WorkerId
 from workers import dispatching
+from workers.runs import Run
 
 
 class Gate:
@@ -444,3 +446,22 @@ async def test_many_at_once(peer: Peer, serve: Serve) -> None:
     for capability in ("a:async", "a:plain"):
         answers = await asyncio.gather(*(peer.ask(capability, b"%d" % n) for n in range(200)))
         assert answers == [Result(b"%d" % n) for n in range(200)]
+
+
+async def test_a_run_that_is_over_is_freed_at_once(peer: Peer, serve: Serve) -> None:
+    """It does not wait, with payload and context, for Python's collector to look."""
+    worker = Worker("t")
+
+    @worker.capability("a:echo")
+    async def echo(payload: bytes, ctx: Context) -> bytes:
+        return payload
+
+    await serve(worker)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            await peer.ask("a:echo", b"x")
+        await until(lambda: not [thing for thing in gc.get_objects() if isinstance(thing, Run | Context)])
+    finally:
+        gc.enable()

@@ -142,6 +142,8 @@ class _Client(Client):
 
     async def leave(self) -> None:
         """Close; a connection that the server keeps from closing is dropped."""
+        if self._flush_queue is None:  # it never came to that
+            return
         try:
             await asyncio.wait_for(self.close(), _COMMANDS_LEAVE_S)
         except (nats.errors.Error, OSError, RuntimeError, TimeoutError) as error:  # a broken one is closed already

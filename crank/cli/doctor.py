@@ -35,13 +35,15 @@ def doctor(nats_url: str | None, prefix: str | None, config: Path | None, as_jso
     from crank.cli import show
     from crank.doctoring import examine
     from crank.doctoring.here import judge_settings, judge_versions, version_of
+    from subjects.tokens import is_token
 
     version = version_of("crank-router")
     settings, findings = judge_settings(config, {"nats_url": nats_url, "prefix": prefix}, os.environ)
     findings.append(judge_versions(version_of("nats-py"), version))
     reached = settings is None  # nobody was asked in vain
     if settings is not None:
-        report = asyncio.run(examine(settings, version, os.environ.get("CRANK_WORKER_ID") or None))
+        worker_id = os.environ.get("CRANK_WORKER_ID", "")
+        report = asyncio.run(examine(settings, version, worker_id if is_token(worker_id) else None))
         reached = report.reached
         findings += report.findings
     counts: Counter[str] = Counter(finding.result for finding in findings)

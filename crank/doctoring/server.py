@@ -19,7 +19,7 @@ from crank.doctoring.findings import Finding, ok, problem, warning
 
 CHECK = "NATS"
 # A server that is there answers in milliseconds; this is how long everybody else waits for one as well.
-PATIENCE_S = 2.0
+_PATIENCE_S = 2.0
 # Messages that expire by themselves (Nats-TTL), which the registry needs.
 _OLDEST = (2, 11)
 
@@ -39,18 +39,21 @@ async def reach(url: str, on_error: Callable[[str], None]) -> Reached:
     findings = [_nobody(address, said, alone=len(missing) == len(addresses)) for address, said in missing.items()]
     if len(missing) == len(addresses):
         return Reached(None, findings)
-    last = ["it said nothing"]
+    heard: list[str] = []
 
     def hear(error: str) -> None:
-        last[0] = error
         on_error(error)
+        # Of several attempts one says why, and the next perhaps only that it was cut off.
+        if not heard or _unwelcome(error):
+            heard[:] = [error]
 
     there = [address for address in addresses if address not in missing]
     try:
-        bus = await Bus.connect(",".join(there), name="crank-doctor", timeout_s=PATIENCE_S, on_error=hear)
-    except BusUnavailable:
+        bus = await Bus.connect(",".join(there), name="crank-doctor", timeout_s=_PATIENCE_S, on_error=hear)
+    except BusUnavailable as error:
         known = next((said for said in greetings.values() if isinstance(said, Greeting)), Greeting())
-        return Reached(None, [*findings, _refused(there[0], known, last[0].removeprefix("nats: "))])
+        said = (heard[0] if heard else str(error).partition(": ")[2]).removeprefix("nats: ")
+        return Reached(None, [*findings, _refused(there[0], known, said)])
     return Reached(bus, [*findings, *_in_the_clear(bus, there)])
 
 
@@ -59,7 +62,7 @@ async def _greeting(address: str) -> Greeting | NotGreeted | None:
     if urlsplit(address).scheme in ("ws", "wss"):
         return None
     try:
-        return await greet(address, PATIENCE_S)
+        return await greet(address, _PATIENCE_S)
     except NotGreeted as error:
         return error
 
@@ -74,10 +77,15 @@ def _nobody(address: str, said: NotGreeted, *, alone: bool) -> Finding:
     return warning(CHECK, f"no NATS server answers at {public(address)}: {said}; another one does", mend)
 
 
+def _unwelcome(said: str) -> bool:
+    """Whether these are the words of a server that does not let this user in."""
+    return "authorization violation" in said.lower() or "authentication" in said.lower()
+
+
 def _refused(address: str, greeting: Greeting, said: str) -> Finding:
     """The server is there, and nobody can sign in."""
-    where, low = public(address), said.lower()
-    if "authorization violation" in low or "user authentication" in low:
+    where = public(address)
+    if _unwelcome(said):
         if urlsplit(address).username is None:
             mend = "name a user in --nats or CRANK_NATS_URL: nats://USER:PASSWORD@HOST:PORT, or nats://TOKEN@HOST:PORT"
             return problem(CHECK, f"the server at {where} asks who is there, and no user is named", mend)
@@ -94,7 +102,8 @@ def _refused(address: str, greeting: Greeting, said: str) -> Finding:
             "address one that its certificate names?"
         )
         return problem(CHECK, f"the server at {where} wants TLS, and that fails: {said}", mend)
-    return problem(CHECK, f"the server at {where} cannot be signed in to: {said}", "its log says more")
+    mend = "is it the right address? If so, the log of nats-server says more"
+    return problem(CHECK, f"no NATS server can be signed in to at {where}: {said}", mend)
 
 
 def _in_the_clear(bus: Bus, addresses: list[str]) -> list[Finding]:
@@ -114,7 +123,7 @@ async def distance_s(bus: Bus) -> float:
     trips = []
     for _ in range(3):
         begun = time.perf_counter()
-        await bus.flush(PATIENCE_S)
+        await bus.flush(_PATIENCE_S)
         trips.append(time.perf_counter() - begun)
     return min(trips)
 

@@ -104,6 +104,13 @@ def test_wrong_settings_are_problems_and_unknown_variables_warnings(crank: Crank
     assert crank("doctor", "--prefix", "a.b").returncode == 2
 
 
+def test_a_worker_id_that_is_none_does_not_keep_the_rest_from_being_looked_at(crank: Crank, installation: Env) -> None:
+    """It is a problem, and everything else is as it is."""
+    done = crank("doctor", env=installation | {"CRANK_WORKER_ID": "a b"})
+    assert (done.returncode, done.stderr) == (1, "1 problem, 0 warnings.\n")
+    assert "CRANK_WORKER_ID is 'a b'" in done.stdout
+
+
 async def test_a_setting_counts_where_it_is_judged(crank: Crank, nats_server: NatsServer, tmp_path: Path) -> None:
     """The file's replicas on a server that is alone."""
     config = tmp_path / "c.yaml"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import threading
@@ -16,7 +17,7 @@ import pytest
 from crank.natsd import NatsServer
 from tests.conftest import need
 from tests.doctoring.conftest import StartServer
-from tests.doctoring.looking import fault, looked
+from tests.doctoring.looking import fault, looked, of
 
 
 @asynccontextmanager
@@ -59,7 +60,7 @@ async def test_an_address_where_nobody_listens_is_told_with_what_starts_one() ->
         ((b"INFO {\r\n",), "no NATS server"),
         ((b"INFO " + b"[" * 60_000 + b"\r\n",), "no NATS server"),
         ((b'INFO {"version":"2.15.1","max_payload":"much"}\r\n',), "no NATS server"),
-        ((b'INFO {"version":"2.15.1","max_payload":1048576}\r\n',), "cannot be signed in to"),
+        ((b'INFO {"version":"2.15.1","max_payload":1048576}\r\n',), "can be signed in to"),
     ],
     ids=["silent", "http", "endless", "half", "deep", "wrong", "deaf"],
 )
@@ -70,6 +71,18 @@ async def test_what_listens_and_is_no_nats_server_is_told_as_such(said: tuple[by
     assert not report.reached
     assert told in report.findings[0].found
     assert report.findings[0].mend
+
+
+async def test_a_websocket_is_looked_at_as_well(start_server: StartServer) -> None:
+    """Alone; together with another kind of address it is told that they do not mix."""
+    server = await start_server('websocket { listen: "127.0.0.1:-1", no_tls: true }')
+    (ports,) = (server.state / "ports").glob("*.ports")
+    url = json.loads(ports.read_text())["websocket"][0]
+    assert of(await looked(url), "NATS")[0].result == "ok"
+    assert "mixing" in (await fault(f"{url},{server.url}", "NATS")).found
+    gone = await looked("ws://127.0.0.1:1")
+    assert not gone.reached
+    assert gone.findings[0].mend
 
 
 async def test_a_server_that_talks_without_end_and_reads_nothing_does_not_hold_us() -> None:
@@ -92,7 +105,6 @@ async def test_a_server_that_talks_without_end_and_reads_nothing_does_not_hold_u
     with listening:
         report = await looked(f"nats://127.0.0.1:{listening.getsockname()[1]}")
     await asyncio.to_thread(talking.join)
-    assert not report.reached
     assert report.findings[-1].result == "problem"
 
 

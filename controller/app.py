@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from bus import Bus, Subscription
+from bus import Bus, Streams, Subscription, Tail
 from bus.connection import BusError
 from controller.core.commands import Command
 from controller.core.events import Closing, Event
@@ -23,7 +24,7 @@ from controller.edge.inbound import Inbound
 from controller.edge.outbound import Outbound
 from controller.edge.policy import OpenPolicy
 from controller.edge.record_sink import RecordSink
-from controller.edge.registry_log import RegistryLog
+from controller.edge.registry_log import RegistryLog, TailOf
 from controller.edge.schemas import Schemas
 from controller.edge.services import Services
 from controller.payload import payload_room, too_small
@@ -83,6 +84,14 @@ class _Loop:
             self._timer.cancel()
 
 
+class Link(NamedTuple):
+    """What a controller stands on: a connection, and the streams behind it."""
+
+    bus: Bus
+    streams: Streams
+    tail: TailOf
+
+
 class Controller:
     """One controller: ``await start()``, serve, ``await stop()``."""
 
@@ -97,8 +106,10 @@ class Controller:
         self._intake: list[Subscription] = []
         self._draining = False
 
-    async def start(self) -> None:
+    async def start(self, link: Link | None = None) -> None:
         """Connect, replay the registry, subscribe; returns when requests are served.
+
+        With a ``link`` of somebody's it stands on that, and has no HTTP port.
 
         Raises:
             BusUnavailable: no NATS server answers.
@@ -108,9 +119,8 @@ class Controller:
         """
         settings = self.settings
         subjects = Subjects(settings.prefix)
-        self._bus = bus = await Bus.connect(
-            settings.nats_url, name=f"crank-controller {settings.controller_id}", on_reconnect=self._reconnected
-        )
+        bus, streams, tail = link or await self._connect()
+        self._bus = bus
         if (wrong := too_small(bus)) is not None:
             raise BusError("; ".join(wrong))
         self._loop = loop = _Loop()
@@ -129,7 +139,7 @@ class Controller:
         loop.driver = driver = Driver(router, loop)
         replies = bus.new_inbox()
         records = RecordSink(world.registry.groups)
-        self._registry = registry = RegistryLog(bus, subjects, settings.replicas, driver.feed)
+        self._registry = registry = RegistryLog(streams, tail, subjects, settings.replicas, driver.feed)
         outbound = Outbound(
             bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), NoClaims(), records
         )
@@ -157,8 +167,14 @@ class Controller:
             self._intake.append(await bus.subscribe(subjects.all(kind), handler, QUEUE_CONTROLLERS))
         self._intake += [await bus.subscribe(subject, handle) for subject, handle in services.handlers()]
         await bus.flush()
-        await self._listen()
+        if link is None:
+            await self._listen()
         log.info("controller %s serves on %s", settings.controller_id, bus.url)
+
+    async def _connect(self) -> Link:
+        name = f"crank-controller {self.settings.controller_id}"
+        bus = await Bus.connect(self.settings.nats_url, name=name, on_reconnect=self._reconnected)
+        return Link(bus, Streams(bus), partial(Tail, bus))
 
     async def _replayed(self, registry: RegistryLog) -> None:
         try:

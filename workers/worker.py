@@ -104,6 +104,11 @@ class Worker:
         self._lifespans[function] = provider
         return function
 
+    @property
+    def dependencies(self) -> set[Function]:
+        """Every function that something here depends on, lifespans included."""
+        return {*self._lifespans, *(provider.key for offer in self._offers for provider in offer.plan)}
+
     def planned(self, overrides: Overrides) -> tuple[Plan, tuple[Offer, ...]]:
         """``(lifespans, offers)`` with other functions in the place of some.
 

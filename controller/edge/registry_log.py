@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from datetime import timedelta
 
-from bus import Bus, Conflict, Entry, Stored, Streams, StreamSpec, Tail
+from bus import Conflict, Entry, Stored, Streams, StreamSpec, Tail
 from bus.connection import BusError
 from controller.core.commands import ReadSubject, StoreDeparture, StoreManifest
 from controller.core.events import (
@@ -44,16 +44,27 @@ def registry_spec(subjects: Subjects, replicas: int) -> StreamSpec:
     return StreamSpec(subjects.stream_registry, f"{subjects.prefix}.registry.*", replicas)
 
 
+TailOf = Callable[[StreamSpec, Callable[[Entry], None], Callable[[], None], Callable[[], None]], Tail]
+"""Makes the tail of a stream from its three handlers; see ``bus.Tail``."""
+
+
 class RegistryLog:
     """One controller's reading and writing of ``CRANK_REGISTRY``."""
 
-    def __init__(self, bus: Bus, subjects: Subjects, replicas: int, feed: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        tail: TailOf,
+        subjects: Subjects,
+        replicas: int,
+        feed: Callable[[Event], None],
+    ) -> None:
         self._subjects = subjects
         self._feed = feed
-        self._streams = Streams(bus)
+        self._streams = streams
         self._spec = registry_spec(subjects, replicas)
         self.replayed = asyncio.Event()
-        self._tail = Tail(bus, self._spec, self._entry, lambda: feed(RegistryRestarted()), self.replayed.set)
+        self._tail = tail(self._spec, self._entry, lambda: feed(RegistryRestarted()), self.replayed.set)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:

@@ -1,0 +1,169 @@
+"""Owns what a NATS server does for its clients, within one event loop: subjects, queue groups, *no responders*.
+
+``Exchange`` is the server, ``MemoryBus`` a connection to it. Messages are handed over in the order in which they were
+published, each in a turn of the loop of its own. ``crank.testing.serving`` makes them; nothing of it serves production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import random
+import re
+import secrets
+from typing import Any, NamedTuple
+
+from bus import Bus, BusUnavailable, Handler, Message, NoResponder, Unanswered
+from crank.natsd import MAX_PAYLOAD_BYTES
+
+log = logging.getLogger("crank.testing")
+
+_NO_RESPONDERS = b"NATS/1.0 503\r\n\r\n"
+# As a real bus: what headers and the protocol line may add to a body.
+_HEADROOM_BYTES = 1024
+
+
+class _Subscription(NamedTuple):
+    bus: MemoryBus
+    fits: re.Pattern[str]
+    queue: str
+    handler: Handler
+
+
+class Exchange:
+    """The subscriptions of all connections, and the way from a publisher to them."""
+
+    def __init__(self) -> None:
+        self._subscriptions: dict[int, _Subscription] = {}
+        self._ids = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, bus: MemoryBus, subject: str, queue: str, handler: Handler) -> int:
+        """Subscribe; the id is what ``remove`` takes."""
+        ident = next(self._ids)
+        self._subscriptions[ident] = _Subscription(bus, _pattern(subject), queue, handler)
+        return ident
+
+    def remove(self, ident: int) -> None:
+        """Stop delivery; what was published before is still handed over."""
+        self._subscriptions.pop(ident, None)
+
+    def remove_all(self, bus: MemoryBus) -> None:
+        """A connection is closed."""
+        self._subscriptions = {key: one for key, one in self._subscriptions.items() if one.bus is not bus}
+
+    def route(self, message: Message) -> None:
+        """Hand ``message`` to every subscription that fits, and to one of each queue group."""
+        groups: dict[str, list[_Subscription]] = {}
+        found = False
+        for one in self._subscriptions.values():
+            if one.fits.fullmatch(message.subject):
+                found = True
+                if one.queue:
+                    groups.setdefault(one.queue, []).append(one)
+                else:
+                    self._loop.call_soon(_hand_over, one, message)
+        for members in groups.values():
+            self._loop.call_soon(_hand_over, random.choice(members), message)
+        if not found and message.reply:
+            self.route(Message(message.reply, "", _NO_RESPONDERS, b""))
+
+
+def _hand_over(one: _Subscription, message: Message) -> None:
+    if not one.bus.connected:
+        return
+    try:
+        one.handler(*message)
+    except Exception:
+        log.exception("a message handler failed; the message on %r was dropped", message.subject[:128])
+
+
+def _pattern(subject: str) -> re.Pattern[str]:
+    """``*`` is one token, ``>`` at the end one or more."""
+    parts = (r"[^.]+" if token == "*" else re.escape(token) for token in subject.split("."))
+    whole = r"\.".join(parts)
+    return re.compile(whole.removesuffix(">") + ".+" if whole.endswith(r"\.>") else whole)
+
+
+class MemoryBus(Bus):
+    """One connection to an exchange, to be used as any other."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        # Nothing of the other one's: it stands on a socket.
+        self._exchange = exchange
+        self._open = True
+
+    @property
+    def connected(self) -> bool:
+        """Whether a publish would leave now."""
+        return self._open
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """The largest message, headers included: that of the server which ``crank up`` starts."""
+        return MAX_PAYLOAD_BYTES
+
+    @property
+    def max_body_bytes(self) -> int:
+        """The largest body together with a small header block."""
+        return MAX_PAYLOAD_BYTES - _HEADROOM_BYTES
+
+    @property
+    def url(self) -> str:
+        """Where this is connected to."""
+        return "memory"
+
+    def publish(self, subject: str, body: bytes, headers: bytes | None = None, reply: str = "") -> bool:
+        """Hand a message on; False when it is too large, or the connection is closed."""
+        if not self._open or len(body) + len(headers or b"") > MAX_PAYLOAD_BYTES:
+            return False
+        self._exchange.route(Message(subject, reply, headers, bytes(body)))
+        return True
+
+    async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Any:
+        """Hand every message on ``subject`` to ``handler``."""
+        return self._exchange.add(self, subject, queue, handler)
+
+    async def unsubscribe(self, subscription: Any) -> None:
+        """Stop delivery."""
+        self._exchange.remove(subscription)
+
+    async def flush(self, timeout_s: float = 2.0) -> None:
+        """Return when all that was published before was handled."""
+        if not self._open:
+            raise BusUnavailable("the connection is closed")
+        handled = asyncio.Event()
+        asyncio.get_running_loop().call_soon(handled.set)
+        await handled.wait()
+
+    async def request(self, subject: str, body: bytes, headers: bytes | None = None, timeout_s: float = 5.0) -> Message:
+        """Publish and wait for the first answer."""
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+
+        def on_answer(*message: Any) -> None:
+            if not answer.done():
+                answer.set_result(Message(*message))
+
+        inbox = self.new_inbox()
+        ident = self._exchange.add(self, inbox, "", on_answer)
+        try:
+            if not self.publish(subject, body, headers, inbox):
+                raise BusUnavailable("the connection is closed, or the message is too large")
+            message = await asyncio.wait_for(answer, timeout_s)
+        except TimeoutError:
+            raise Unanswered(f"no answer on {subject} within {timeout_s:g} s") from None
+        finally:
+            self._exchange.remove(ident)
+        if not message.body and message.headers == _NO_RESPONDERS:
+            raise NoResponder(f"nobody listens on {subject}")
+        return message
+
+    def new_inbox(self) -> str:
+        """A fresh reply subject."""
+        return f"_INBOX.{secrets.token_hex(11)}"
+
+    async def close(self) -> None:
+        """Close."""
+        self._open = False
+        self._exchange.remove_all(self)

@@ -1,0 +1,102 @@
+"""Owns workers, a controller and a client in one process: what a test of handlers needs, without NATS or a port.
+
+The core, the edges and the SDK are the real ones; only the network and the registry's stream are kept in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypedDict, Unpack
+
+from callers import Client
+from controller.app import Controller, Link
+from controller.settings import ControllerSettings
+from crank.testing.exchange import Exchange, MemoryBus
+from crank.testing.streams import MemoryStreams
+from workers import DeclarationError, Worker
+from workers.runtime import Running
+
+# A test that is over waits so long for what it left running.
+_DRAIN_TIMEOUT_S = 1.0
+# Settings of whoever runs the tests are none of theirs.
+_NOBODYS_VARIABLES = "CRANK_TESTING_IGNORES_"
+
+
+class Settings(TypedDict, total=False):
+    """The controller's settings that mean something here; see ``docs/quickstart.md``."""
+
+    default_timeout_ms: int
+    max_body_bytes: int
+    queue_limit: int
+    max_attempts: int
+    heartbeat_interval_s: float
+
+
+@asynccontextmanager
+async def serving(
+    *workers: Worker,
+    overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+    **settings: Unpack[Settings],
+) -> AsyncIterator[Client]:
+    """A client whose requests these workers answer; to be entered with ``async with``.
+
+    ``overrides`` puts functions in the place of those that handlers depend on, lifespans too:
+    ``{open_session: fake_session}``. The workers' ids are ``<name>-1``, ``<name>-2``, … Nothing is left when it ends.
+
+    Raises:
+        DeclarationError: a worker cannot be served, or depends on nothing that is to be replaced.
+        LifespanError: a lifespan failed.
+        TypeError, ValueError: there is no such setting, or it cannot have this value.
+
+    """
+    if unknown := settings.keys() - Settings.__annotations__.keys():
+        raise TypeError(f"no setting {', '.join(unknown)}; there are {', '.join(Settings.__annotations__)}")
+    _check(workers, overrides or {})
+    exchange, streams = Exchange(), MemoryStreams()
+    values: dict[str, Any] = {**settings, "_env_prefix": _NOBODYS_VARIABLES}
+    controller = Controller(ControllerSettings(**values))
+    prefix = controller.settings.prefix
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(controller.stop)
+        await controller.start(Link(MemoryBus(exchange), streams, streams.tail))
+        client = await stack.enter_async_context(await Client.on(MemoryBus(exchange), prefix))
+        for ident, worker in _named(workers):
+            running = Running(worker, ident, prefix, overrides)
+            await stack.enter_async_context(_served(running, MemoryBus(exchange)))
+        yield client
+
+
+@asynccontextmanager
+async def _served(running: Running, bus: MemoryBus) -> AsyncIterator[None]:
+    """From the worker's registration until it has left."""
+    stop = asyncio.Event()
+    serve = asyncio.create_task(running.serve(bus, stop, _DRAIN_TIMEOUT_S))
+    registered = asyncio.create_task(running.registered.wait())
+    try:
+        await asyncio.wait((serve, registered), return_when=asyncio.FIRST_COMPLETED)
+        if not serve.done():
+            yield
+    finally:
+        registered.cancel()
+        stop.set()
+        await serve
+
+
+def _named(workers: tuple[Worker, ...]) -> list[tuple[str, Worker]]:
+    seen: Counter[str] = Counter()
+    named = []
+    for worker in workers:
+        seen[worker.name] += 1
+        named.append((f"{worker.default_id.removesuffix('1')}{seen[worker.name]}", worker))
+    return named
+
+
+def _check(workers: tuple[Worker, ...], overrides: Mapping[Callable[..., Any], Callable[..., Any]]) -> None:
+    known = {key for worker in workers for key in worker.dependencies}
+    for function in overrides:
+        if function not in known:
+            name = getattr(function, "__qualname__", repr(function))
+            raise DeclarationError(f"overrides: none of these workers depends on {name}")

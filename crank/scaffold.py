@@ -22,9 +22,8 @@ _WORKER = Template('''\
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
-
 from crank import PermanentError, Worker
+from msgspec import Meta, Struct
 
 worker = Worker("$name", runtime="python$python")
 

@@ -122,12 +122,12 @@ def _follow(
             break
         event = yield Forward(event)
     match event:
-        case NotRun() | NoResponders() | Result() if frames:
-            life.executed += 1
-            return refusals.protocol(offer, "after frames it sent something else than a frame")
-        case Result():
+        case Result() if not frames:
             life.executed += 1
             return _checked(event, offer, world)
+        case Result() | NotRun() | NoResponders() if frames:
+            life.executed += 1
+            return refusals.protocol(offer, "after frames it sent something else than a frame")
         case NotRun(reason):
             if reason == "deadline":
                 life.try_not_again(offer)

@@ -36,19 +36,12 @@ def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Cand
     request, start, now = life.request, life.arrived_at, world.now
     chosen = life.chosen
     status, name, detail = _ending(outcome)
-    worker_s = 0.0
+    worker_ms = 0.0
     attempts = []
     for flight in life.flights:
-        worker_s += flight.ended_at - flight.sent_at
-        attempts.append(
-            Attempt(
-                flight.offer.worker.id,
-                flight.dispatch_id,
-                (flight.sent_at - start) * 1000,
-                (flight.ended_at - start) * 1000,
-                flight.end,
-            )
-        )
+        sent_ms, ended_ms = (flight.sent_at - start) * 1000, (flight.ended_at - start) * 1000
+        worker_ms += ended_ms - sent_ms
+        attempts.append(Attempt(flight.offer.worker.id, flight.dispatch_id, sent_ms, ended_ms, flight.end))
     return DecisionRecord(
         request.request_id,
         request.capability,
@@ -60,7 +53,7 @@ def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Cand
         chosen.spec.version if chosen is not None else None,
         life.verdict,
         tuple(attempts),
-        Timings((now - start) * 1000, life.queued_s * 1000, worker_s * 1000),
+        Timings((now - start) * 1000, life.queued_s * 1000, worker_ms),
         detail,
         candidates,
     )

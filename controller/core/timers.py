@@ -38,7 +38,8 @@ class Timers(Generic[K]):
 
     def set(self, key: K, due: float) -> None:
         """Make ``key`` due at ``due`` (seconds on the caller's clock), never earlier."""
-        self.cancel(key)
+        if key in self._slot_of:
+            self.cancel(key)
         slot = ceil(due / SLOT_S)
         if slot * SLOT_S < due:  # by the last bit: division and product round differently
             slot += 1

@@ -60,6 +60,8 @@ class Worker:
     offers: list[Offer] = field(default_factory=list)
     in_flight: int = 0
     """Dispatches of this controller that have not come back."""
+    beat_seq: int = 0
+    """Number of the newest heartbeat of this instance."""
     in_flight_reported: int | None = None
     capacity: int | None = None
 

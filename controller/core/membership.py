@@ -283,6 +283,11 @@ class Membership:
             return
         if worker.is_another(beat.instance):
             return  # another process with the same id: its registration will be answered, its heartbeats do not count
+        if beat.instance is not None:
+            if beat.seq < worker.beat_seq:  # overtaken on the way: it is there, and what it says is over
+                self._presence.heard(worker)
+                return
+            worker.beat_seq = beat.seq
         worker.in_flight_reported = beat.in_flight
         changed = worker.capacity != beat.capacity
         worker.capacity = beat.capacity

@@ -61,6 +61,7 @@ class Registry:
         another = worker.is_another(instance)
         if another:
             worker.capacity = worker.in_flight_reported = None
+            worker.beat_seq = 0
         if heard:
             self.touch(worker, now)
             worker.state = State.ALIVE

@@ -266,9 +266,9 @@ class House:
         """A worker leaves."""
         return self.feed(DeregisterAsked(WorkerId(worker_id), Deregister("shutdown", instance), reply))
 
-    def beat(self, worker_id: str, **fields: Any) -> list[Command]:
+    def beat(self, worker_id: str, *, seq: int = 1, **fields: Any) -> list[Command]:
         """One heartbeat."""
-        return self.feed(HeartbeatSeen(WorkerId(worker_id), Heartbeat(1, **fields)))
+        return self.feed(HeartbeatSeen(WorkerId(worker_id), Heartbeat(seq, **fields)))
 
     def worker(self, worker_id: str) -> Worker:
         """The worker as the router knows it."""

@@ -121,6 +121,43 @@ def test_a_suspect_worker_that_drains_gets_nothing() -> None:
     assert waiting.dispatches
 
 
+def test_a_heartbeat_that_was_overtaken_says_nothing_new() -> None:
+    """A worker that drains is not brought back by what it sent before; that it is there still counts."""
+    house = House()
+    house.register("w-1", instance="a")
+    house.beat("w-1", seq=5, instance="a", draining=True, capacity=1)
+    house.advance(2.6)
+    house.beat("w-1", seq=4, instance="a", capacity=8)
+    assert house.worker("w-1").state is State.DRAINING
+    assert house.worker("w-1").capacity == 1
+    assert house.request().kind is ErrorKind.NO_WORKER
+    house.advance(5.0)
+    assert house.worker("w-1").state is State.DRAINING, "it was heard"
+    house.beat("w-1", seq=6, instance="a")
+    assert house.worker("w-1").state is State.ALIVE
+
+
+def test_heartbeats_that_are_not_numbered_count_in_the_order_of_their_arrival() -> None:
+    """A worker that always says the same number, and one that begins anew without an instance."""
+    house = House()
+    house.register("w-1", instance="a")
+    house.register("w-2")
+    for worker_id, instance in (("w-1", "a"), ("w-2", None)):
+        house.beat(worker_id, seq=7, instance=instance, draining=True)
+        house.beat(worker_id, seq=7 if instance else 1, instance=instance)
+        assert house.worker(worker_id).state is State.ALIVE
+
+
+def test_the_heartbeats_of_a_new_instance_are_numbered_anew() -> None:
+    """It drains from its first one on, though its predecessor sent more."""
+    house = House()
+    house.register("w-1", instance="a")
+    house.beat("w-1", seq=50, instance="a", draining=True)
+    house.register("w-1", instance="b")
+    house.beat("w-1", seq=1, instance="b", capacity=3)
+    assert house.worker("w-1").capacity == 3
+
+
 def test_a_draining_worker_with_more_room_gets_nothing() -> None:
     """Its heartbeat is heard as a whole, whichever of its parts changed."""
     house = House(timeout_ms=60_000)

@@ -36,6 +36,8 @@ from subjects.answers import NoResponders, NotRun
 from subjects.tokens import WorkerId
 
 _NO_PROMISE = Promise()
+# Any time of a run, in seconds, times this is a whole number: two moments are never taken for one.
+_EXACT = 2.0**43
 
 
 class Obligation:
@@ -237,7 +239,7 @@ class WatchedRouter(AuditedRouter):
     def handle(self, event: Event, now: float) -> list[Command]:
         """As the router does."""
         self._turn = self._turn + 1 if now == self.world.now else 0
-        self._dice.start_from(self._seed, int(now * 1e9), self._turn)
+        self._dice.start_from(self._seed, int(now * _EXACT), self._turn)
         self._watch.event(event, now)
         try:
             return super().handle(event, now)

@@ -24,6 +24,9 @@ from subjects.errors import ErrorKind
 from subjects.names import DEFAULT_PREFIX, Subjects
 from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability, is_token
 
+_Heard = tuple[bytes | None, bytes]
+"""Header block and body of a reply."""
+
 DEFAULT_URL = "nats://127.0.0.1:4222"
 # A controller that dies sends no end: without a time-out of the caller's own, this much silence ends a wait.
 IDLE_TIMEOUT_S = 60.0
@@ -38,7 +41,7 @@ class Client:
         self._bus = bus
         self._subjects = Subjects(prefix)
         self._inbox = bus.new_inbox()
-        self._waiting: dict[str, asyncio.Queue[tuple[bytes | None, bytes]]] = {}
+        self._waiting: dict[str, asyncio.Queue[_Heard | None]] = {}
 
     @classmethod
     async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 2.0) -> Self:
@@ -75,8 +78,10 @@ class Client:
         await self.close()
 
     async def close(self) -> None:
-        """Send what is pending and close."""
+        """Send what is pending and close; whoever still waits for an answer is told."""
         await self._bus.close()
+        for queue in self._waiting.values():
+            queue.put_nowait(None)
 
     async def request(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
         """Ask, and wait for the whole answer. ``data`` and ``options`` as for ``stream``.
@@ -143,15 +148,15 @@ class Client:
             f"The request is {len(data)} bytes; the NATS server takes at most {self._bus.max_body_bytes}.",
         )
 
-    async def _next(
-        self, queue: asyncio.Queue[tuple[bytes | None, bytes]], patience_s: float, request_id: RequestId
-    ) -> Frame:
+    async def _next(self, queue: asyncio.Queue[_Heard | None], patience_s: float, request_id: RequestId) -> Frame:
         try:
-            raw, body = await asyncio.wait_for(queue.get(), patience_s)
+            heard = await asyncio.wait_for(queue.get(), patience_s)
         except TimeoutError:
             self._give_up(request_id)
             raise unanswered(patience_s, request_id) from None
-        return read_frame(raw, body, self._subjects.prefix)
+        if heard is None:
+            raise Unreachable("the client was closed before the answer came; the work may have run")
+        return read_frame(*heard, self._subjects.prefix)
 
     def _give_up(self, request_id: RequestId) -> None:
         """Cancel without waiting. Controllers answer a cancel or ignore it, so it has a reply subject: nobody's."""

@@ -80,10 +80,9 @@ def _hand_over(one: _Subscription, message: Message) -> None:
 
 
 def _pattern(subject: str) -> re.Pattern[str]:
-    """``*`` is one token, ``>`` at the end one or more."""
-    parts = (r"[^.]+" if token == "*" else re.escape(token) for token in subject.split("."))
-    whole = r"\.".join(parts)
-    return re.compile(whole.removesuffix(">") + ".+" if whole.endswith(r"\.>") else whole)
+    """``*`` is one token; ``>``, which stands at the end, one or more."""
+    wild = {"*": r"[^.]+", ">": r".+"}
+    return re.compile(r"\.".join(wild.get(token) or re.escape(token) for token in subject.split(".")))
 
 
 class MemoryBus(Bus):

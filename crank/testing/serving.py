@@ -19,8 +19,6 @@ from crank.testing.streams import MemoryStreams
 from workers import DeclarationError, Worker
 from workers.runtime import Running
 
-# A test that is over waits so long for what it left running.
-_DRAIN_TIMEOUT_S = 1.0
 # Settings of whoever runs the tests are none of theirs.
 _NOBODYS_VARIABLES = "CRANK_TESTING_IGNORES_"
 
@@ -39,12 +37,16 @@ class Settings(TypedDict, total=False):
 async def serving(
     *workers: Worker,
     overrides: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+    drain_timeout_s: float = 1.0,
     **settings: Unpack[Settings],
 ) -> AsyncIterator[Client]:
     """A client whose requests these workers answer; to be entered with ``async with``.
 
     ``overrides`` puts functions in the place of those that handlers depend on, lifespans too:
-    ``{open_session: fake_session}``. The workers' ids are ``<name>-1``, ``<name>-2``, … Nothing is left when it ends.
+    ``{open_session: fake_session}``. The workers' ids are ``<name>-1``, ``<name>-2``, …
+
+    When the block ends, what still runs may finish for ``drain_timeout_s``; then everything is stopped and closed, the
+    client last.
 
     Raises:
         DeclarationError: a worker cannot be served, or depends on nothing that is to be replaced.
@@ -56,24 +58,26 @@ async def serving(
         raise TypeError(f"no setting {', '.join(unknown)}; there are {', '.join(Settings.__annotations__)}")
     _check(workers, overrides or {})
     exchange, streams = Exchange(), MemoryStreams()
-    values: dict[str, Any] = {**settings, "_env_prefix": _NOBODYS_VARIABLES}
+    values: dict[str, Any] = {**settings, "drain_timeout_s": drain_timeout_s, "_env_prefix": _NOBODYS_VARIABLES}
     controller = Controller(ControllerSettings(**values))
     prefix = controller.settings.prefix
     async with AsyncExitStack() as stack:
+        caller = MemoryBus(exchange)
+        client = await stack.enter_async_context(await Client.on(caller, prefix))
+        stack.push_async_callback(caller.flush)
         stack.push_async_callback(controller.stop)
         await controller.start(Link(MemoryBus(exchange), streams, streams.tail))
-        client = await stack.enter_async_context(await Client.on(MemoryBus(exchange), prefix))
         for ident, worker in _named(workers):
             running = Running(worker, ident, prefix, overrides)
-            await stack.enter_async_context(_served(running, MemoryBus(exchange)))
+            await stack.enter_async_context(_served(running, MemoryBus(exchange), drain_timeout_s))
         yield client
 
 
 @asynccontextmanager
-async def _served(running: Running, bus: MemoryBus) -> AsyncIterator[None]:
+async def _served(running: Running, bus: MemoryBus, drain_timeout_s: float) -> AsyncIterator[None]:
     """From the worker's registration until it has left."""
     stop = asyncio.Event()
-    serve = asyncio.create_task(running.serve(bus, stop, _DRAIN_TIMEOUT_S))
+    serve = asyncio.create_task(running.serve(bus, stop, drain_timeout_s))
     registered = asyncio.create_task(running.registered.wait())
     try:
         await asyncio.wait((serve, registered), return_when=asyncio.FIRST_COMPLETED)

@@ -338,3 +338,15 @@ def test_an_answer_is_read_in_a_program_that_has_nothing_but_the_client() -> Non
     shown, *modules = done.stdout.split()
     assert (shown, done.stderr) == ("[1]", "")
     assert "pydantic" not in modules
+
+
+async def test_closing_tells_whoever_still_waits(nats_server: NatsServer, client: Client) -> None:
+    """No answer can come any more, so the wait ends at once."""
+    peer = await _peer(nats_server)
+    asking = asyncio.create_task(client.request("a:b"))
+    while not peer.asked:
+        await asyncio.sleep(0.005)
+    await client.close()
+    with pytest.raises(Unreachable, match="closed before the answer came"):
+        await asyncio.wait_for(asking, 5)
+    await peer.stop()

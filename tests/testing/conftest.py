@@ -1,10 +1,12 @@
-"""``serving``: workers and a client, over a real nats-server and a real controller."""
+"""``serving``: workers and a client, in memory as users' tests have them, and with everything real."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from bus import Bus
 from controller.app import Controller
 from controller.settings import ControllerSettings
-from crank import Client, Worker
+from crank import Client, Worker, testing
 from crank.natsd import NatsServer
 from subjects.names import DEFAULT_PREFIX
 from workers.runtime import Running
@@ -20,38 +22,50 @@ from workers.runtime import Running
 Serving = Callable[..., AbstractAsyncContextManager[Client]]
 
 
-@pytest.fixture
-def serving(nats_server: NatsServer) -> Serving:
-    """What ``crank.testing.serving`` does, with everything real."""
+@pytest.fixture(params=["memory", "real"])
+def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Serving:
+    """``crank.testing.serving``, and the same over a real nats-server."""
+    if request.param == "memory":
+        return testing.serving
 
     @asynccontextmanager
-    async def real(*workers: Worker, overrides: Any = None, **settings: Any) -> AsyncIterator[Client]:
-        values = {"nats_url": nats_server.url, "http_port": 0, "heartbeat_interval_s": 0.2, **settings}
-        controller = Controller(ControllerSettings(**values))
-        await controller.start()
-        stop, tasks = asyncio.Event(), []
-        client = await Client.connect(nats_server.url)
-        try:
-            for number, worker in enumerate(workers, 1):
-                running = Running(worker, f"{worker.name}-{number}", DEFAULT_PREFIX, overrides)
-                bus = await Bus.connect(nats_server.url, name=running.worker_id, on_reconnect=running.reconnected)
-                tasks.append(asyncio.create_task(running.serve(bus, stop, 1.0)))
-                registered = asyncio.create_task(running.registered.wait())
-                await asyncio.wait((tasks[-1], registered), timeout=5, return_when=asyncio.FIRST_COMPLETED)
-                registered.cancel()
-                if tasks[-1].done():
-                    tasks.pop().result()
+    async def real(
+        *workers: Worker, overrides: Any = None, drain_timeout_s: float = 1.0, **settings: Any
+    ) -> AsyncIterator[Client]:
+        server = NatsServer(tmp_path / "nats")
+        names: Counter[str] = Counter()
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(server.stop)
+            await server.start()
+            caller = await Bus.connect(server.url, name="caller")
+            client = await stack.enter_async_context(await Client.on(caller))
+            stack.push_async_callback(caller.flush)
+            controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, **settings))
+            stack.push_async_callback(controller.stop)
+            await controller.start()
+            for worker in workers:
+                names[worker.name] += 1
+                running = Running(worker, f"{worker.name}-{names[worker.name]}", DEFAULT_PREFIX, overrides)
+                bus = await Bus.connect(server.url, name=running.worker_id, on_reconnect=running.reconnected)
+                await stack.enter_async_context(_served(running, bus, drain_timeout_s))
             yield client
-        finally:
-            stop.set()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-            await client.close()
-            await controller.stop()
-            for end in ends:
-                if isinstance(end, BaseException):
-                    raise end
 
     return real
+
+
+@asynccontextmanager
+async def _served(running: Running, bus: Bus, drain_timeout_s: float) -> AsyncIterator[None]:
+    stop = asyncio.Event()
+    serve = asyncio.create_task(running.serve(bus, stop, drain_timeout_s))
+    registered = asyncio.create_task(running.registered.wait())
+    await asyncio.wait((serve, registered), return_when=asyncio.FIRST_COMPLETED)
+    registered.cancel()
+    try:
+        if not serve.done():
+            yield
+    finally:
+        stop.set()
+        await serve
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,0 +1,322 @@
+"""What a caller and a handler can rely on, held by the SDK over a real server and by the harness in memory alike."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from crank import Client, Context, CrankError, PermanentError, Response, RetryableError, Worker
+from subjects.errors import ErrorKind
+from tests.testing.conftest import Serving, until, until_idle
+
+
+class Order(msgspec.Struct):
+    item: str
+    count: int = 1
+
+
+def _shop() -> Worker:
+    worker = Worker("shop", runtime="python3.11", max_concurrency=4)
+
+    @worker.capability("shop:order", idempotent=True, cost_tokens_per_invocation=0.5)
+    async def order(wanted: Order) -> Order:
+        if wanted.item == "gone":
+            raise PermanentError("We have none; ask for bread", code=410)
+        if wanted.item == "later":
+            raise RetryableError("The baker sleeps", retry_after_s=2)
+        if wanted.item == "bug":
+            raise RuntimeError("a secret")
+        return wanted
+
+    @worker.capability("shop:order", version="2.1.0")
+    async def newer(wanted: Order) -> Response[dict[str, str]]:
+        return Response({"ordered": wanted.item}, headers={"X-Shelf": "7"})
+
+    @worker.capability("shop:wrong", output_schema={"type": "integer"}, content_type="application/json")
+    def wrong() -> str:
+        return '"text"'
+
+    @worker.capability("shop:size")
+    def size(body: bytes, ctx: Context) -> str:
+        return f"{len(body)} {ctx.content_type} {ctx.headers.get('x-tenant')}"
+
+    @worker.capability("shop:count")
+    async def count(upto: int, ctx: Context) -> AsyncIterator[str]:
+        for number in range(upto):
+            await ctx.progress({"at": number})
+            yield f"{number} "
+        if upto > 3:
+            raise PermanentError("that is enough")
+
+    @worker.capability("shop:wait")
+    async def wait(seconds: float) -> str:
+        await asyncio.sleep(seconds)
+        return "done"
+
+    return worker
+
+
+async def _refused(client: Client, capability: str, data: object = b"", **options: Any) -> CrankError:
+    with pytest.raises(CrankError) as caught:
+        await client.request(capability, data, **options)
+    return caught.value
+
+
+async def test_an_answer_comes_typed_with_who_did_it(serving: Serving) -> None:
+    """JSON, bytes, content types and headers in both directions; every version is answered by its own handler."""
+    async with serving(_shop()) as client:
+        answer = await client.request("shop:order", Order("bread", 2), version="^1", request_id="r-1")
+        assert answer.decode(Order) == Order("bread", 2)
+        meta = {key: answer.meta[f"crank-{key}"] for key in ("worker", "version", "attempts", "request-id")}
+        assert meta == {"worker": "shop-1", "version": "1.0.0", "attempts": "1", "request-id": "r-1"}
+        assert float(answer.meta["crank-cost-tokens"]) == 0.5
+        newest = await client.request("shop:order", {"item": "jam"}, version=">=2")
+        assert (newest.json(), newest.headers, newest.meta["crank-version"]) == (
+            {"ordered": "jam"}, {"x-shelf": "7"}, "2.1.0",
+        )  # fmt: skip
+        raw = await client.request(
+            "shop:size", b"\xff" * 9, content_type="application/x-odd", headers={"X-Tenant": "blue"}
+        )
+        assert (raw.body, raw.content_type) == (b"9 application/x-odd blue", "text/plain; charset=utf-8")
+
+
+async def test_every_refusal_has_its_code_and_says_why(serving: Serving) -> None:
+    """From the headers to the answer: 400, 404, 412, 422, 500, 502, 503 and 504, as the contract's table has them."""
+    async with serving(_shop()) as client:
+        for expected, part, capability, data, options in (
+            (ErrorKind.MALFORMED, "Crank-Priority", "shop:order", {"item": "x"}, {"priority": "urgent"}),
+            (ErrorKind.MALFORMED, "JSON", "shop:order", "{nonsense", {}),
+            (ErrorKind.NO_SUCH_CAPABILITY, "shop:order", "shop:ordr", {}, {}),
+            (ErrorKind.NO_MATCH, "Crank-Version", "shop:order", {"item": "x"}, {"version": "^3"}),
+            (ErrorKind.OVER_BUDGET, "0.5", "shop:order", {"item": "x"}, {"version": "^1", "budget_tokens": 0.1}),
+            (ErrorKind.INVALID_INPUT, "item", "shop:order", {"item": 3}, {}),
+            (ErrorKind.WORKER_ERROR, "ask for bread", "shop:order", {"item": "gone"}, {"version": "^1"}),
+            (ErrorKind.WORKER_ERROR, "its log has the details", "shop:order", {"item": "bug"}, {"version": "^1"}),
+            (ErrorKind.WORKER_PROTOCOL, "schema", "shop:wrong", {}, {}),
+            (ErrorKind.DEADLINE, "", "shop:wait", 30, {"timeout_ms": 60}),
+        ):
+            error = await _refused(client, capability, data, **options)
+            assert error.kind is expected, error
+            assert part in error.detail, error
+            assert error.capability == capability
+        later = (await _refused(client, "shop:order", {"item": "later"}, version="^1")).problem
+        assert (later.worker_code, later.worker_message, later.retry_after_ms) == (503, "The baker sleeps", 2000)
+        assert "a secret" not in str(error)
+        await until_idle(client)
+
+
+async def test_a_stream_comes_piece_by_piece_and_can_end_in_an_error(serving: Serving) -> None:
+    """Progress, chunks, end; after some frames an error ends it."""
+    async with serving(_shop()) as client:
+        frames = [(frame.kind, frame.seq, frame.body) async for frame in client.stream("shop:count", 2)]
+        assert frames == [
+            ("progress", 0, b'{"at":0}'), ("chunk", 1, b"0 "), ("progress", 2, b'{"at":1}'), ("chunk", 3, b"1 "),
+            ("end", 4, b""),
+        ]  # fmt: skip
+        assert (await client.request("shop:count", 3)).body == b"0 1 2 "
+        kinds: list[str] = []
+
+        async def follow() -> None:
+            kinds.extend([frame.kind async for frame in client.stream("shop:count", 3)])
+            async for frame in client.stream("shop:count", 4):
+                kinds.append(frame.kind)  # noqa: PERF401  # until it fails
+
+        with pytest.raises(CrankError, match="that is enough"):
+            await follow()
+        assert kinds.count("chunk") == 3 + 4
+
+
+async def test_a_cancel_reaches_the_handler(serving: Serving) -> None:
+    """By id, and by a caller that stops waiting; a cancel of nothing is 404."""
+    worker = Worker("slow", max_concurrency=2)
+    ended: list[str] = []
+    started = asyncio.Event()
+
+    @worker.capability("slow:wait")
+    async def wait(name: str) -> None:
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(name)
+
+    async with serving(worker) as client:
+        asking = asyncio.create_task(client.request("slow:wait", "one", request_id="r-1"))
+        await started.wait()
+        await client.cancel("r-1")
+        with pytest.raises(CrankError) as caught:
+            await asking
+        assert caught.value.kind is ErrorKind.CANCELLED
+        await until(lambda: ended == ["one"])
+        started.clear()
+        asking = asyncio.create_task(client.request("slow:wait", "two"))
+        await started.wait()
+        asking.cancel()
+        await until(lambda: ended == ["one", "two"])
+        await until_idle(client)
+        with pytest.raises(CrankError) as unknown:
+            await client.cancel("r-1")
+        assert unknown.value.kind is ErrorKind.NO_SUCH_REQUEST
+
+
+async def test_work_that_a_full_worker_turns_away_is_done_by_another(serving: Serving) -> None:
+    """A thread that nobody waits for keeps its place; *busy* means that nothing ran, so another worker is asked."""
+    gates = {"hang": threading.Event(), "hold": threading.Event()}
+    ran: list[str] = []
+
+    def worker() -> Worker:
+        worker = Worker("two")
+
+        @worker.capability("two:do")
+        def do(what: str) -> str:
+            ran.append(what)
+            if what in gates:
+                gates[what].wait(10)
+            return what
+
+        return worker
+
+    try:
+        async with serving(worker(), worker()) as client:
+            hanging = asyncio.create_task(client.request("two:do", "hang", timeout_ms=300))
+            await until(lambda: ran == ["hang"])
+            await asyncio.gather(hanging, return_exceptions=True)
+            holding = asyncio.create_task(client.request("two:do", "hold"))
+            await until(lambda: ran == ["hang", "hold"])
+            asking = asyncio.create_task(client.request("two:do", "quick"))
+            await asyncio.sleep(0.05)
+            assert ran == ["hang", "hold"]
+            gates["hold"].set()
+            held, answer = await holding, await asking
+            assert (answer.body, answer.meta["crank-attempts"]) == (b"quick", "2")
+            assert answer.meta["crank-worker"] == held.meta["crank-worker"]
+            gates["hang"].set()
+    finally:
+        for gate in gates.values():
+            gate.set()
+
+
+async def test_a_retryable_failure_of_an_idempotent_capability_is_tried_elsewhere(serving: Serving) -> None:
+    """The caller sees one answer, and that it took two attempts."""
+    attempts: list[int] = []
+
+    def worker() -> Worker:
+        worker = Worker("two")
+
+        @worker.capability("two:do", idempotent=True)
+        async def do(ctx: Context) -> str:
+            attempts.append(ctx.attempt)
+            if ctx.attempt == 1:
+                raise RetryableError("not here")
+            return "done"
+
+        return worker
+
+    async with serving(worker(), worker()) as client:
+        answer = await client.request("two:do")
+    assert (answer.body, answer.meta["crank-attempts"], attempts) == (b"done", "2", [1, 2])
+
+
+async def test_a_worker_that_leaves_finishes_what_it_has(serving: Serving) -> None:
+    """The answer still comes; what does not end in time is answered with 503."""
+    worker, gate = Worker("slow", max_concurrency=2), asyncio.Event()
+    started: list[str] = []
+
+    @worker.capability("slow:wait")
+    async def wait(name: str) -> str:
+        started.append(name)
+        await (gate.wait() if name == "short" else asyncio.sleep(60))
+        return name
+
+    async with serving(worker, drain_timeout_s=0.3) as client:
+        short = asyncio.create_task(client.request("slow:wait", "short"))
+        long = asyncio.create_task(client.request("slow:wait", "long"))
+        await until(lambda: len(started) == 2)
+        asyncio.get_running_loop().call_later(0.05, gate.set)
+    assert (await short).body == b"short"
+    with pytest.raises(CrankError) as caught:
+        await long
+    assert caught.value.problem.worker_message == "The worker was stopped before the work was done"
+
+
+async def test_a_capability_without_a_worker_is_known_but_not_there(serving: Serving) -> None:
+    """A worker that was told to drain has left: 503, for callers and for handlers, who may try again."""
+    leaving, staying = Worker("leaving"), Worker("staying")
+
+    @leaving.capability("a:b")
+    async def gone() -> None: ...
+
+    @staying.capability("a:c")
+    async def ask(ctx: Context) -> None:
+        await ctx.call("a:b")
+
+    async with serving(leaving, staying) as client:
+        client._bus.publish("crank.control.leaving-1", b'{"op":"drain"}')
+        async with asyncio.timeout(5):
+            while any(row["healthy_workers"] for row in (await client.listed("capabilities"))[:1]):
+                await asyncio.sleep(0.005)
+        error = await _refused(client, "a:b")
+        assert error.kind is ErrorKind.NO_WORKER
+        problem = (await _refused(client, "a:c")).problem
+        assert problem.worker_code == 503
+        assert str(problem.worker_message).startswith("Calling a:b failed: 503 no_worker: ")
+
+
+async def test_a_dry_run_decides_and_runs_nothing(serving: Serving) -> None:
+    """Its answer is the decision record."""
+    ran: list[int] = []
+    worker = Worker("t")
+
+    @worker.capability("a:b")
+    async def do() -> None:
+        ran.append(1)
+
+    async with serving(worker) as client:
+        record = (await client.request("a:b", dry_run=True)).json()
+        assert [candidate["worker_id"] for candidate in record["candidates"]] == ["t-1"]
+        assert record["chosen"] == "t-1"
+        assert ran == []
+
+
+async def test_an_operator_sees_workers_and_capabilities(serving: Serving) -> None:
+    """With every version and all that was declared."""
+    async with serving(_shop(), _worker("other")) as client:
+        workers = {row["worker_id"]: row for row in await client.listed("workers")}
+        assert workers.keys() == {"shop-1", "other-1"}
+        assert workers["shop-1"]["state"] == "alive"
+        capabilities = {f"{row['verb']}:{row['name']}": row for row in await client.listed("capabilities")}
+        order = capabilities["shop:order"]
+        assert (order["versions"], order["workers"], order["runtime"]) == (["1.0.0", "2.1.0"], 1, "python3.11")
+        assert order["input_schema"]["$defs"]["Order"]["required"] == ["item"]
+        [health] = (await client.admin("health"))["health"]
+        assert health["workers"] == 2
+
+
+def _worker(name: str) -> Worker:
+    worker = Worker(name)
+
+    @worker.capability("own:thing")
+    async def thing() -> None: ...
+
+    return worker
+
+
+async def test_a_keyed_request_is_refused_while_nothing_protects_it(serving: Serving) -> None:
+    """The promise that a key asks for is not broken in silence, here or there."""
+    async with serving(_shop()) as client:
+        error = await _refused(client, "shop:order", {"item": "x"}, headers={"Idempotency-Key": "k"})
+        assert error.kind is ErrorKind.STORE_UNAVAILABLE
+
+
+async def test_nats_services_are_answered(serving: Serving) -> None:
+    """``$SRV.INFO`` lists the capabilities, in memory too: the edges are the real ones."""
+    async with serving(_shop()) as client:
+        message = await client._bus.request("$SRV.INFO.crank-controller", b"")
+        names = {endpoint["name"] for endpoint in json.loads(message.body)["endpoints"]}
+        assert {"shop-order", "shop-count"} <= {name.replace(":", "-").replace(".", "-") for name in names}

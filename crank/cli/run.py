@@ -9,11 +9,11 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from crank.cli.endings import FAILED, NOBODY, USAGE, end
+from crank.cli.endings import FAILED, NOBODY, USAGE, end, say
 from crank.cli.options import Token, nats_option, prepare_ready_file
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def _collect_seldom() -> None:
     "--id", "worker_id", type=Token(), metavar="ID", help="This worker's name; default: NAME and a random end."
 )
 @click.option("--log-level", type=LOG_LEVEL, envvar="CRANK_LOG_LEVEL", default="info", show_default=True)
+@click.option("--reload", is_flag=True, help="Serve it anew whenever a Python file of this folder is saved.")
 @click.option("--manifest", "only_manifest", is_flag=True, help="Print what it would register, as JSON; run nothing.")
 @_with_parent
 @nats_option
@@ -105,6 +106,7 @@ def worker(
     target: str,
     worker_id: str | None,
     log_level: str,
+    reload: bool,
     only_manifest: bool,
     with_parent: bool,
     nats_url: str,
@@ -119,6 +121,9 @@ def worker(
 
     from crank.targets import TargetError, load_worker, name_of
 
+    ident = worker_id or f"{name_of(target)}-{secrets.token_hex(2)}"
+    if reload and not only_manifest:
+        _serve_anew(target, ["--id", ident, "--log-level", log_level, "--nats", nats_url, "--prefix", prefix])
     log_to_stderr(log_level)
     try:
         loaded = load_worker(target, Path.cwd())
@@ -127,13 +132,34 @@ def worker(
     if only_manifest:
         _print_manifest(loaded, worker_id)
         return
-    left = run_loop(
-        _worker(loaded, worker_id or f"{name_of(target)}-{secrets.token_hex(2)}", nats_url, prefix, with_parent)
-    )
+    left = run_loop(_worker(loaded, ident, nats_url, prefix, with_parent))
     if left:
         click.echo(f"crank: {left} handlers did not end in time and are given up", err=True)
         sys.stderr.flush()
         os._exit(FAILED)  # Python would wait for their threads, for as long as they like
+
+
+def _serve_anew(target: str, options: list[str]) -> NoReturn:
+    """Nothing of the user's is imported here; what no save could mend is told at once."""
+    from crank.cli.reloading import folders_of, serve_anew
+    from crank.cli.stopping import stop_event
+    from crank.targets import TargetError, check_target, load_worker
+
+    folder = Path.cwd()
+    try:
+        if ":" in target:
+            check_target(target, folder)
+        else:  # one of ours, or none
+            load_worker(target, folder)
+    except TargetError as error:
+        end(f"crank: {error}", USAGE)
+    # -B: Python takes a file that was saved twice in a second for the same one.
+    command = [sys.executable, "-B", "-P", "-m", "crank", "worker", target, *options, "--with-parent"]
+
+    async def serve() -> int:
+        return await serve_anew(command, folders_of(target, folder), stop_event(), lambda text: say(f"crank: {text}"))
+
+    raise click.exceptions.Exit(asyncio.run(serve()))
 
 
 def _print_manifest(loaded: Worker, worker_id: str | None) -> None:

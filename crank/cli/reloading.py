@@ -1,0 +1,95 @@
+"""Owns serving a worker anew whenever a source file of its project changes: ``crank worker … --reload``.
+
+Each time in a child process of its own, so that what runs is what the files say; the one before finishes what it has,
+and leaves, first. It refuses to know what a worker is: ``crank.cli.run`` gives it the command that serves one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from crank.cli.endings import DONE, FAILED, NOBODY
+
+# Longer than a worker drains, which it does by itself; only one that hangs is killed.
+_STOP_TIMEOUT_S = 30.0
+# What `crank up` writes into a folder all the time.
+_STATE = ".crank"
+
+
+def folders_of(target: str, folder: Path) -> list[Path]:
+    """What to watch for ``target``: the user's folder, and where its module is if that is elsewhere."""
+    module = target.partition(":")[0] if ":" in target else f"workers.reference.{target.replace('-', '_')}"
+    with contextlib.suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(module.partition(".")[0] if ":" in target else module)
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else folder
+        if not origin.is_relative_to(folder.resolve()):
+            return [folder, origin.parent]
+    return [folder]
+
+
+async def serve_anew(
+    command: Sequence[str], folders: Sequence[Path], stop: asyncio.Event, say: Callable[[str], None]
+) -> int:
+    """Run ``command``, and again after each change, until ``stop`` is set; the exit code to end with."""
+    changes: asyncio.Queue[str] = asyncio.Queue()
+    watching = asyncio.create_task(_watch(folders, changes))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        while True:
+            while not changes.empty():  # what the next one reads is what was saved until now
+                changes.get_nowait()
+            change = asyncio.create_task(changes.get())
+            process = await _start(command)
+            try:
+                ended = asyncio.create_task(process.wait())
+                await asyncio.wait((ended, change, stopping, watching), return_when=asyncio.FIRST_COMPLETED)
+                if ended.done() and not stopping.done():
+                    if process.returncode == NOBODY:  # no save will start a server
+                        return NOBODY
+                    say("Waiting for the next save …")
+                    await asyncio.wait((change, stopping, watching), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                change.cancel()
+                await _stop(process)
+            if stopping.done():
+                return DONE
+            if watching.done():
+                say(f"The folder cannot be watched: {watching.exception()}. WATCHFILES_FORCE_POLLING=1 may help.")
+                return FAILED
+            say(f"{change.result()} changed; serving it anew.")
+    finally:
+        watching.cancel()
+        stopping.cancel()
+        await asyncio.gather(watching, stopping, return_exceptions=True)
+
+
+async def _watch(folders: Sequence[Path], changes: asyncio.Queue[str]) -> None:
+    from watchfiles import PythonFilter, awatch
+
+    async for batch in awatch(*folders, watch_filter=PythonFilter(ignore_paths=[f / _STATE for f in folders])):
+        names = sorted({Path(path).name for _, path in batch})
+        changes.put_nowait(names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more")
+
+
+async def _start(command: Sequence[str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,  # closes when this process ends in any way; the child stops on that
+        start_new_session=True,  # Ctrl-C is for this process, which stops its child in order
+    )
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Ask it to finish what it has and leave; returns when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()

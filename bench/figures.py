@@ -69,8 +69,9 @@ class Ratio(msgspec.Struct, frozen=True):
 
     @property
     def met(self) -> bool:
-        """Whether the median reaches the goal."""
-        return self.median <= self.goal if self.at_most else self.median >= self.goal
+        """Whether the median reaches the goal, to the digits that are shown."""
+        shown = round(self.median, 2)
+        return shown <= self.goal if self.at_most else shown >= self.goal
 
 
 def ratio(who: str, what: str, each: Sequence[float], goal: float, *, at_most: bool) -> Ratio:

@@ -250,6 +250,28 @@ def test_what_lay_unread_until_its_worker_gave_up_is_no_registration() -> None:
     assert json_replies(house.feed(registration(OURS)))[0]["status"] == "registered"
 
 
+def test_a_worker_that_drains_while_it_is_registered_drains() -> None:
+    """It registered before it said so; its next heartbeat decides, and not an answer of the stream."""
+    house = silent()
+    house.feed(EntrySeen(stored(OURS, 1)))
+    house.feed(registration(manifest_of("w-1", spec(max_concurrency=2), instance="a")))
+    house.beat("w-1", seq=2, instance="a", draining=True)
+    house.feed(WriteAnswered(W1, 2))
+    assert house.worker("w-1").state is State.DRAINING
+    assert house.request().kind is ErrorKind.NO_WORKER
+    house.beat("w-1", seq=3, instance="a")
+    assert house.request().dispatches
+
+
+def test_a_worker_without_an_instance_that_registers_is_back() -> None:
+    """It may be another process than the one that drained."""
+    house = House()
+    house.register("w-1")
+    house.beat("w-1", draining=True)
+    house.register("w-1", spec(max_concurrency=2))
+    assert house.worker("w-1").state is State.ALIVE
+
+
 def test_a_short_stall_turns_no_registration_away() -> None:
     """Its worker still waits for the answer."""
     house = House()

@@ -44,7 +44,6 @@ def draw_plan(seed: int, requests: int) -> Plan:
     fleet = Dice(seed, 1)
     controllers = tuple(range(1, 2 + int(fleet.random() * 4)))
     workers = tuple(range(1, 4 + int(fleet.random() * 8)))
-    noise = fleet.random() < 0.8
     calls = _draw_calls(Dice(seed, 2), requests)
     until = calls[-1].at if calls else 0.0
     numbers: dict[Whom, tuple[int, ...]] = {"worker": workers, "controller": controllers, "registry": (0,)}
@@ -55,7 +54,7 @@ def draw_plan(seed: int, requests: int) -> Plan:
     ]
     happenings: list[Call | Trouble] = [*calls, *troubles]
     happenings.sort(key=lambda happening: happening.at)
-    return Plan(seed, controllers, workers, noise, tuple(happenings))
+    return Plan(seed, controllers, workers, True, tuple(happenings))
 
 
 def _draw_calls(dice: Dice, requests: int) -> list[Call]:

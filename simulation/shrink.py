@@ -30,6 +30,7 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool], go_on: Callable[[], bool])
     def try_with(changed: Plan) -> bool:
         return go_on() and fails(changed)
 
+    plan = _last(plan, try_with)
     while True:
         before = plan
         plan = _fewer(plan, "happenings", try_with)
@@ -40,6 +41,19 @@ def shrink(plan: Plan, fails: Callable[[Plan], bool], go_on: Callable[[], bool])
             plan = quieter
         if plan == before:
             return plan
+
+
+def _last(plan: Plan, fails: Callable[[Plan], bool]) -> Plan:
+    """What matters happened last, mostly, and few things are quickly tried; a long plan as a whole is not."""
+    size = 8
+    while size < len(plan.happenings):
+        earlier, last = plan.happenings[:-size], plan.happenings[-size:]
+        troubles = (happening for happening in earlier if isinstance(happening, Trouble))
+        for happenings in (last, (*troubles, *last)):
+            if fails(shorter := replace(plan, happenings=happenings)):
+                return shorter
+        size *= 2
+    return plan
 
 
 def _fewer(plan: Plan, field: str, fails: Callable[[Plan], bool]) -> Plan:

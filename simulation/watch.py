@@ -16,6 +16,7 @@ from controller.core.events import (
     Event,
     HeartbeatSeen,
     RegisterAsked,
+    RegistryRestarted,
     RequestArrived,
     StoredManifest,
     SubjectRead,
@@ -72,7 +73,7 @@ class Watch:
         self._leaving: dict[tuple[WorkerId, str | None], str] = {}
         """Processes that said that they drain or leave; who asked to deregister and is refused has not left."""
         self._stored: dict[WorkerId, int] = {}
-        self._requests = self._retries = 0
+        self.events = self._requests = self._retries = 0
         self._replied = ""
         self._on: dict[type, Callable[[Any], str]] = {
             RequestArrived: self._arrived,
@@ -81,6 +82,7 @@ class Watch:
             DeregisterAsked: self._deregister,
             RegisterAsked: self._register,
             EntrySeen: self._entry,
+            RegistryRestarted: self._restarted,
             SubjectRead: self._entry,
             WriteAnswered: _written,
         }
@@ -93,6 +95,7 @@ class Watch:
         kind = type(event)
         if kind is Tick:
             return
+        self.events += 1
         note = self._on.get(kind)
         said = note(event) if note is not None else ""
         self._history.tell(now, self._name, f"< {kind.__name__} {said}")
@@ -138,6 +141,10 @@ class Watch:
             if isinstance(entry, StoredManifest):
                 self._leaving.pop((entry.worker_id, entry.manifest.instance), None)
         return f"{entry.worker_id} {entry.seq} {type(entry).__name__}"
+
+    def _restarted(self, event: RegistryRestarted) -> str:
+        self._stored.clear()
+        return ""
 
     # What it does -----------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from crank.targets import OWN
+from crank.shadows import OWN
 from subjects.tokens import TOKEN_RULE, is_token
 from workers.catalogue import REFERENCE
 

@@ -40,20 +40,30 @@ def load(place: str) -> Worker:
 
     """
     module_name, _, attribute = place.partition(":")
-    attribute = attribute or "worker"
-    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute or "worker")):
         raise UnknownWorker(f"{place!r} is not module:attribute, such as my_workers.shout:worker")
+    return worker_in(module_name, attribute, module_name)
+
+
+def worker_in(module_name: str, attribute: str, called: str) -> Worker:
+    """The worker in the module, which people know as ``called``.
+
+    Raises:
+        UnknownWorker: as ``load``.
+
+    """
+    attribute = attribute or "worker"
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise UnknownWorker(f"there is no module {module_name!r} on the import path") from None
-        raise UnknownWorker(f"{module_name} needs {error.name!r}, which is not installed") from error
+            raise UnknownWorker(f"there is no module {called!r} on the import path") from None
+        raise UnknownWorker(f"{called} needs {error.name!r}, which is not installed") from error
     except Exception as error:
-        raise UnknownWorker(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise UnknownWorker(f"{called} cannot be imported: {type(error).__name__}: {error}") from error
     worker = getattr(module, attribute, None)
     if isinstance(worker, Worker):
         return worker
     found = sorted(name for name, value in vars(module).items() if isinstance(value, Worker))
     hint = f"workers there: {', '.join(found)}" if found else "there is none in that module"
-    raise UnknownWorker(f"{module_name} has no worker called {attribute!r}; {hint}")
+    raise UnknownWorker(f"{called} has no worker called {attribute!r}; {hint}")

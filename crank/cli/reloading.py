@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crank.cli.endings import DONE, FAILED, NOBODY
+from crank.shadows import source_of
 
 # Longer than a worker drains, which it does by itself; only one that hangs is killed.
 _STOP_TIMEOUT_S = 30.0
@@ -21,14 +21,15 @@ _STATE = ".crank"
 
 
 def folders_of(target: str, folder: Path) -> list[Path]:
-    """What to watch for ``target``: the user's folder, and where its module is if that is elsewhere."""
-    module = target.partition(":")[0] if ":" in target else f"workers.reference.{target.replace('-', '_')}"
-    with contextlib.suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(module.partition(".")[0] if ":" in target else module)
-        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else folder
-        if not origin.is_relative_to(folder.resolve()):
-            return [folder, origin.parent]
-    return [folder]
+    """What to watch for ``target``: the user's folder, and that of its module or file if it is elsewhere."""
+    place = target.partition(":")[0]
+    if place.endswith(".py"):
+        source: Path | None = folder / place
+    else:
+        source = source_of(place.partition(".")[0] if ":" in target else f"workers.reference.{place.replace('-', '_')}")
+    if source is None or source.resolve().is_relative_to(folder.resolve()):
+        return [folder]
+    return [folder, source.parent]
 
 
 async def serve_anew(

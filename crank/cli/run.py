@@ -93,7 +93,7 @@ def _collect_seldom() -> None:
 
 
 @click.command()
-@click.argument("target", metavar="NAME|MODULE:ATTR")
+@click.argument("target", metavar="NAME|MODULE:ATTR|FILE")
 @click.option(
     "--id", "worker_id", type=Token(), metavar="ID", help="This worker's name; default: NAME and a random end."
 )
@@ -115,7 +115,7 @@ def worker(
     """Run one worker until SIGINT or SIGTERM; then finish what is in hand.
 
     NAME is a reference worker, such as hello_world; MODULE:ATTR is one of your own in this folder, such as
-    shout:worker for `worker = Worker(…)` in shout.py.
+    shout:worker for `worker = Worker(…)` in shout.py, which can also be named as FILE.
     """
     import secrets
 
@@ -143,11 +143,11 @@ def _serve_anew(target: str, options: list[str]) -> NoReturn:
     """Nothing of the user's is imported here; what no save could mend is told at once."""
     from crank.cli.reloading import folders_of, serve_anew
     from crank.cli.stopping import stop_event
-    from crank.targets import TargetError, check_target, load_worker
+    from crank.targets import TargetError, check_target, is_own, load_worker
 
     folder = Path.cwd()
     try:
-        if ":" in target:
+        if is_own(target):
             check_target(target, folder)
         else:  # one of ours, or none
             load_worker(target, folder)

@@ -30,7 +30,7 @@ _port = click.IntRange(0, 65535)
 @click.option("--state", type=click.Path(path_type=Path), envvar="CRANK_STATE", default=Path(".crank"),
               show_default=True, metavar="DIR", help="For the NATS server's store and all logs.")  # fmt: skip
 @click.option("--workers", envvar="CRANK_WORKERS", default="all", show_default=True, metavar="A,B|all|none",
-              help="Which workers to start: reference workers, or MODULE:ATTR of your own.")  # fmt: skip
+              help="Which workers to start: reference workers, or MODULE:ATTR or FILE of your own.")  # fmt: skip
 @click.option("--config", type=click.Path(path_type=Path), help="A YAML file of settings; also by CRANK_CONFIG.")
 @click.option(
     "--ready-file", type=click.Path(path_type=Path), help="Written, as one JSON line, once requests are served."
@@ -77,7 +77,7 @@ def _local(
 
 def _plans(workers: str) -> list[WorkerPlan]:
     from crank.local import plans
-    from crank.targets import TargetError, check_target
+    from crank.targets import TargetError, check_target, is_own
 
     if workers == "none":
         return []
@@ -89,11 +89,13 @@ def _plans(workers: str) -> list[WorkerPlan]:
             check_target(name, Path.cwd())
         except TargetError as error:
             end(f"--workers: {error}", USAGE)
-    unknown = [name for name in names if ":" not in name and name.replace("-", "_") not in REFERENCE]
+    unknown = [name for name in names if not is_own(name) and name.replace("-", "_") not in REFERENCE]
     if unknown or not names:
         near = [match for name in unknown for match in difflib.get_close_matches(name, REFERENCE, 1)]
         wrong = (", ".join(unknown) or repr(workers)) + (f" (did you mean {', '.join(near)}?)" if near else "")
-        end(f"--workers: there is no {wrong}; there are: {', '.join(REFERENCE)}; or all, none, MODULE:ATTR", USAGE)
+        end(
+            f"--workers: there is no {wrong}; there are: {', '.join(REFERENCE)}; or all, none, MODULE:ATTR, FILE", USAGE
+        )
     return plans(names)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from crank.targets import TargetError, check_target, load_worker
+from crank.targets import TargetError, check_target, load_worker, name_of
 
 _WORKER = '\nfrom crank import Worker\n\nworker = Worker("own")\n'
 _OFFER = '\n\n@worker.capability("own:thing")\nasync def thing() -> str:\n    return "mine"\n'
@@ -23,7 +23,9 @@ def _clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     importlib.invalidate_caches()
     yield
     for name in set(sys.modules) - before:
-        if "." not in name and getattr(sys.modules[name], "__file__", None) is not None:
+        if ("." not in name or name.startswith("crank_project")) and getattr(
+            sys.modules[name], "__file__", None
+        ) is not None:
             del sys.modules[name]
 
 
@@ -78,11 +80,59 @@ def test_a_project_with_a_workers_folder_that_nothing_imports_works(tmp_path: Pa
     assert [offer.label for offer in load_worker("app_d:worker", folder).offers] == ["own:thing 1.0.0"]
 
 
-@pytest.mark.parametrize("target", ["shout_e", "shout_e.py", "shout_e.py:worker", "./shout_e.py"])
-def test_a_file_named_as_a_file_is_told_as_what_it_should_be(tmp_path: Path, target: str) -> None:
-    """People write the file's name."""
+@pytest.mark.parametrize("target", ["shout_e.py", "shout_e.py:worker", "./shout_e.py", "{folder}/shout_e.py"])
+def test_a_file_can_be_named_as_a_file(tmp_path: Path, target: str) -> None:
+    """People write what they see; it is the same module as by its name."""
     folder = _project(tmp_path, shout_e=_WORKER + _OFFER)
-    assert "did you mean shout_e:worker?" in _refused(target, folder)
+    worker = load_worker(target.replace("{folder}", str(folder)), folder)
+    assert worker is importlib.import_module("shout_e").worker
+    assert name_of(target) == "shout_e"
+
+
+def test_a_name_that_is_a_files_is_told_as_that(tmp_path: Path) -> None:
+    """A bare name is one of ours."""
+    assert "did you mean shout_e.py?" in _refused("shout_e", _project(tmp_path, shout_e=_WORKER + _OFFER))
+    assert f"there is no file {tmp_path / 'shot_e.py'}" in _refused("shot_e.py", tmp_path)
+
+
+def test_a_project_with_a_workers_folder_of_its_own_runs_what_is_in_it(tmp_path: Path) -> None:
+    """By the file, with relative imports; the module's name is ours, and the message says what to write instead."""
+    ours = importlib.import_module("workers")
+    mine = "from .names import NAME" + _WORKER.replace('"own"', "NAME") + _OFFER
+    folder = _project(tmp_path, workers__mine=mine, workers__names="from lib_j import NAME\n", lib_j='NAME = "mine"\n')
+    assert load_worker("workers/mine.py", folder).name == "mine"
+    assert importlib.import_module("workers") is ours
+    said = _refused("workers.mine:worker", folder)
+    assert "has the name of Crank's own module 'workers'" in said
+    assert said.endswith("or name the file: workers/mine.py")
+    assert _refused("workers.mine:other", folder).endswith("or name the file: workers/mine.py:other")
+    assert "or name the file" not in _refused("workers.nowhere:worker", folder)
+
+
+def test_a_module_beside_it_cannot_be_imported_by_the_name_of_ours(tmp_path: Path) -> None:
+    """It would be looked for in Crank; the line is told, and the way that works."""
+    folder = _project(tmp_path, workers__mine="from workers.names import X" + _WORKER, workers__names="X = 1\n")
+    said = _refused("workers/mine.py", folder)
+    assert "import what stands beside it with `from . import …`" in said
+    assert "imported at line 1 of workers/mine.py" in said
+
+
+def test_a_file_elsewhere_and_one_with_any_name_can_be_named(tmp_path: Path) -> None:
+    """What stands beside it is imported from where it is."""
+    folder = _project(
+        tmp_path, there__my_k="import lib_k\nNAME = lib_k.NAME" + _WORKER + _OFFER, there__lib_k="NAME = 1"
+    )
+    (folder / "there" / "my_k.py").rename(folder / "there" / "my-k.py")
+    assert load_worker("my-k.py", folder / "there").name == "own"
+    (folder / "here").mkdir()
+    assert load_worker("../there/my-k.py", folder / "here").name == "own"
+    assert name_of("../there/my-k.py") == "my_k"
+
+
+def test_a_file_that_has_the_name_of_a_standard_module_can_be_named(tmp_path: Path) -> None:
+    """``json.py`` is no good name, but it is clear what is meant."""
+    assert load_worker("json.py", _project(tmp_path, json=_WORKER + _OFFER)).name == "own"
+    assert not hasattr(importlib.import_module("json"), "worker")
 
 
 def test_a_module_that_is_nowhere_is_told_with_the_folder(tmp_path: Path) -> None:

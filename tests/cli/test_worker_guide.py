@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -26,18 +27,20 @@ PRINTED = {
     "guide:order": '{"item":"bread","count":2}',
     "guide:greet": "Hello, Ada, says attempt 1",
     "guide:count": "0\n1\n2\n",
+    "notes:add": "1",
     "text:reverse": "olleh",
 }
 
 
 @pytest.fixture(scope="module")
 def guided(installation: Env, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
-    """Both workers of the guide beside a running installation."""
+    """The workers of the guide beside a running installation."""
     folder = tmp_path_factory.mktemp("guide")
     for name, text in BLOCKS.items():
         (folder / name).write_text(text)
     crank = [sys.executable, "-P", "-m", "crank"]
-    own = [*crank, "worker", "guide:worker", "--id", "guide-1"]
+    own = [*crank, "worker", "guide:worker", "--id", "guide-1", "--reload"]
+    notes = [*crank, "worker", "notes.py", "--id", "notes-1"]
     new = [*crank, "worker", "word_count:worker", "--id", "count-1"]
     environment = clean_environment() | installation
     subprocess.run(
@@ -45,10 +48,10 @@ def guided(installation: Env, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     started = [
         subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
-        for command in (own, new, [sys.executable, "other.py"])
+        for command in (own, notes, new, [sys.executable, "other.py"])
     ]
     try:
-        asyncio.run(_registered(installation["CRANK_NATS_URL"], {"guide-1", "count-1", "reverse-1"}))
+        asyncio.run(_registered(installation["CRANK_NATS_URL"], {"guide-1", "notes-1", "count-1", "reverse-1"}))
         yield installation
     finally:
         for process in started:
@@ -62,10 +65,34 @@ async def _registered(url: str, wanted: set[str]) -> None:
             await asyncio.sleep(0.05)
 
 
-def test_every_python_block_is_one_of_the_workers() -> None:
+def test_every_python_block_is_run() -> None:
     """So that none is left unrun."""
-    assert set(BLOCKS) == {"guide.py", "other.py"}
-    assert GUIDE.count("```python") == 2
+    assert set(BLOCKS) == {"guide.py", "notes.py", "test_notes.py", "other.py"}
+    assert GUIDE.count("```python") == 4
+
+
+def test_the_guides_test_passes_and_can_fail(tmp_path: Path) -> None:
+    """As a person runs it, in the folder of the modules; with another answer it fails."""
+    for name, text in BLOCKS.items():
+        (tmp_path / name).write_text(text)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_notes.py"]
+    for code in (0, 1):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        (tmp_path / "guide.py").write_text(BLOCKS["guide.py"].replace("text.upper()", "text"))
+
+
+def test_the_guides_modules_please_a_type_checker(tmp_path: Path) -> None:
+    """What the guide shows is what people copy."""
+    for name, text in BLOCKS.items():
+        (tmp_path / name).write_text(text)
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache"), "notes.py"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -96,6 +123,9 @@ async def test_what_the_guide_says_of_types_and_errors_holds(guided: Env) -> Non
         assert busy.value.problem.retry_after_ms == 2000
         with pytest.raises(CrankError, match="nothing to reverse"):
             await client.request("text:reverse", "", headers={"Content-Type": "text/plain"})
+        noted = await client.request("notes:add", "mixed Case")
+        assert (noted.headers["x-note"], noted.content_type) == ("MIXED CASE", "")
+        assert (await client.request("notes:loud", "loud")).body == b"LOUD"
         frames = [frame.kind async for frame in client.stream("guide:count", 1)]
         assert frames == ["progress", "chunk", "end"]
 

@@ -55,6 +55,8 @@ class _Joining:
     replies: list[str]
     """Where those wait who sent the same before; all get the one answer."""
     tries: int = 0
+    drains: bool = False
+    """Whether its worker said meanwhile that it drains."""
 
 
 class Membership:
@@ -125,17 +127,20 @@ class Membership:
         joining = self._joining.pop(manifest.worker_id)
         # The tail may have brought what was written after it already, and that is in force then.
         if seq >= self._registry.seqs.get(manifest.worker_id, 0):
-            self._put_in_force(StoredManifest(manifest.worker_id, seq, manifest, event.digest), heard=True)
+            entry = StoredManifest(manifest.worker_id, seq, manifest, event.digest)
+            self._put_in_force(entry, heard=True, drains=joining.drains)
         answer = Registered(manifest.worker_id, self._world.controller_id, self._registry.interval_s)
         for reply in joining.replies:
             self._emit(ReplyJson(reply, encode(answer)))
 
-    def _put_in_force(self, entry: StoredManifest, *, heard: bool) -> None:
+    def _put_in_force(self, entry: StoredManifest, *, heard: bool, drains: bool = False) -> None:
         registry = self._registry
         before = registry.workers.get(entry.worker_id)
         known = before is not None and before.state is not State.GONE
         restarted = before is not None and before.is_another(entry.manifest.instance)
         worker = registry.accept(entry.manifest, entry.digest, entry.seq, self._world.now, heard=heard)
+        if drains:
+            self._presence.draining(worker)
         self._presence.watch(worker)
         if restarted and worker.in_flight:
             self._presence.lost(
@@ -271,6 +276,10 @@ class Membership:
     def heartbeat(self, event: HeartbeatSeen) -> None:
         """A worker is there. One that nobody knows is looked up, and asked to register when that finds nothing."""
         beat = event.heartbeat
+        if beat.draining:
+            joining = self._joining.get(event.worker_id)
+            if joining is not None and joining.asked.manifest.instance == beat.instance:
+                joining.drains = True
         worker = self._registry.workers.get(event.worker_id)
         if worker is None:
             departed = self._presence.departed(event.worker_id)

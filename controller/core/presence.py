@@ -47,9 +47,9 @@ class Presence:
             worker.seen_at = self._world.now  # it left: what it still had comes back
             return
         before = self._registry.touch(worker, self._world.now)
-        if draining:
+        if draining or worker.leaving:
             worker.state = State.DRAINING  # before anyone who waits is given to it
-        elif draining is False and before is State.DRAINING and not worker.leaving:
+        elif draining is False and before is State.DRAINING:
             worker.state = State.ALIVE
         if before is State.GONE:
             self.watch(worker)

@@ -64,9 +64,7 @@ class Registry:
             worker.beat_seq = 0
         if heard:
             self.touch(worker, now)
-            # Whoever drains may have said so since it registered: its next heartbeat tells.
-            if another or instance is None or worker.state is not State.DRAINING:
-                worker.state = State.ALIVE
+            worker.state = State.ALIVE
         elif another or worker.state is State.GONE:
             # It registered with another controller a moment ago, and is as new as one that nobody knew.
             worker.state, worker.heard, worker.seen_at = State.SUSPECT, False, now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from harness import (
     BUSY,
     HELLO,
@@ -250,10 +251,12 @@ def test_what_lay_unread_until_its_worker_gave_up_is_no_registration() -> None:
     assert json_replies(house.feed(registration(OURS)))[0]["status"] == "registered"
 
 
-def test_a_worker_that_drains_while_it_is_registered_drains() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_worker_that_drains_while_it_is_registered_drains(known: bool) -> None:
     """It registered before it said so; its next heartbeat decides, and not an answer of the stream."""
     house = silent()
-    house.feed(EntrySeen(stored(OURS, 1)))
+    if known:
+        house.feed(EntrySeen(stored(OURS, 1)))
     house.feed(registration(manifest_of("w-1", spec(max_concurrency=2), instance="a")))
     house.beat("w-1", seq=2, instance="a", draining=True)
     house.feed(WriteAnswered(W1, 2))
@@ -263,13 +266,25 @@ def test_a_worker_that_drains_while_it_is_registered_drains() -> None:
     assert house.request().dispatches
 
 
-def test_a_worker_without_an_instance_that_registers_is_back() -> None:
-    """It may be another process than the one that drained."""
-    house = House()
-    house.register("w-1")
-    house.beat("w-1", draining=True)
-    house.register("w-1", spec(max_concurrency=2))
+def test_a_worker_that_registers_while_its_predecessor_drains_does_not() -> None:
+    """What one process says is nothing against the next."""
+    house = silent()
+    house.feed(EntrySeen(stored(OURS, 1)))
+    house.beat("w-1", instance="a", draining=True)
+    house.feed(registration(THEIRS))
+    house.beat("w-1", seq=2, instance="a", draining=True)
+    house.feed(WriteAnswered(W1, 2))
     assert house.worker("w-1").state is State.ALIVE
+
+
+def test_a_gone_worker_that_leaves_is_not_brought_back_by_what_it_sent_before() -> None:
+    """Its departure is not stored yet, and it gets nothing more."""
+    house = silent()
+    house.feed(EntrySeen(stored(OURS, 1)))
+    house.advance(8.0)
+    house.deregister("w-1", "a")
+    house.beat("w-1", instance="a")
+    assert house.worker("w-1").state is State.DRAINING
 
 
 def test_a_short_stall_turns_no_registration_away() -> None:

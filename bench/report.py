@@ -51,7 +51,7 @@ def show(console: Console, plan: Plan, samples: list[Sample]) -> None:
 def _table(title: str) -> Table:
     table = Table(box=SIMPLE)
     table.add_column(title, min_width=12, no_wrap=True)
-    for name in ("p50 ms", "p99 ms", "a second", "router", "worker", "nats", "sender"):
+    for name in ("p50 ms", "p99 ms", "req/s", "router", "worker", "nats", "sender"):
         table.add_column(name, justify="right")
     return table
 
@@ -61,11 +61,15 @@ def _add(table: Table, found: list[Row]) -> None:
         cpu = (row.router_us, row.worker_us, row.nats_us, row.sender_us)
         table.add_row(
             row.lane.name,
-            f"{row.p50_ms:.3f}",
-            f"{row.p99_ms:.3f}",
+            _ms(row.p50_ms),
+            _ms(row.p99_ms),
             f"{row.per_second:,.0f}",
             *("–" if us is None else f"{us:.0f}" for us in cpu),
         )
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:.1f}"
 
 
 def show_ratio(console: Console, ratio: Ratio) -> None:

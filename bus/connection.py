@@ -2,8 +2,8 @@
 
 nats-py brings each message through a queue and a task, and each publish through a flusher task. On a router's path
 that is more than half of the cost, so here a message goes to a plain function straight from the parser, and all that
-was published in one turn of the event loop leaves in one write. What this relies on inside nats-py is in
-``_Client`` alone. It refuses to know what a message means; ``controller.edge``, ``workers`` and ``crank`` call it.
+was published in one turn of the event loop leaves in one write. What this relies on inside nats-py is in ``_Client``
+and ``bus.reading``. It refuses to know what a message means; ``controller.edge``, ``workers`` and ``crank`` call it.
 """
 
 from __future__ import annotations

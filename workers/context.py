@@ -6,7 +6,6 @@ so is the way to other capabilities.
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import contextlib
 import time
@@ -149,18 +148,16 @@ class Context:
                 yield frame
 
     def call_sync(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
-        """``call`` for a plain function, which runs in a thread and cannot await.
+        """``call`` for a plain handler, which runs in a thread and cannot await.
 
         Raises:
             CrankError: as ``call``, and 499 when the dispatch is cancelled meanwhile.
-            TypeError: called on an event loop, which it would block.
+            TypeError: the handler is async, and this would block it.
 
         """
         self._ready()
-        assert self._bridge is not None
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop()
-            raise TypeError("call_sync is for plain functions; in an async one write `await ctx.call(…)`")
+        if self._bridge is None:
+            raise TypeError("call_sync is for plain handlers; in an async one write `await ctx.call(…)`")
         try:
             return self._bridge.run(self.call(capability, data, **options))
         except concurrent.futures.CancelledError:

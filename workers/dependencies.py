@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 from weakref import WeakSet
 
@@ -54,15 +55,17 @@ def name_of(function: Function) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
 
 
-def hints_of(function: Function) -> dict[str, Any]:
-    """The annotations of ``function``.
+def hints_of(function: Function, *, returns: bool = True) -> dict[str, Any]:
+    """The annotations of ``function``; without ``returns`` only those of its parameters are looked at.
 
     Raises:
         DeclarationError: one of them names nothing.
 
     """
+    said = {name: hint for name, hint in function.__annotations__.items() if returns or name != "return"}
     try:
-        return get_type_hints(function, include_extras=True)
+        names = getattr(inspect.unwrap(function), "__globals__", None)
+        return get_type_hints(SimpleNamespace(__annotations__=said), names, include_extras=True)
     except (NameError, TypeError) as error:
         raise DeclarationError(
             f"{name_of(function)}: an annotation cannot be read ({error}); define its type in the module"
@@ -107,7 +110,7 @@ def read_provider(function: Function, key: Function | None = None) -> Provider:
     wrapped = getattr(function, "__wrapped__", None)
     if wrapped is not None and _kind(function) == "plain" and _kind(wrapped).endswith("generator"):
         raise DeclarationError(f"{name}: take off @contextmanager or @asynccontextmanager; the `yield` is enough")
-    hints = hints_of(function)
+    hints = hints_of(function, returns=False)
     needs: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         hint = hints.get(parameter.name)

@@ -74,7 +74,8 @@ class Run:
         self._bridge: Bridge | None = None
         self.context: Context | None = None
         if self._injection is not None or self.offer.handler.wants_context:
-            self._bridge = Bridge(loop)
+            if self.offer.handler.kind == "plain":
+                self._bridge = Bridge(loop)
             self.context = Context(headers, self.deadline, self.progress, passed, calls, self._bridge)
         self.answered = False
         self.seq = 0
@@ -185,8 +186,9 @@ class Run:
     def stop(self, fault: Fault) -> None:
         """Answer with ``fault`` and interrupt the handler; a plain one sees ``Context.cancelled``."""
         self.answer(fault)
-        if self.context is not None and self._bridge is not None:
+        if self.context is not None:
             self.context.cancelled = True
+        if self._bridge is not None:
             self._bridge.stop()
         if self.task is not None:
             self.task.cancel()

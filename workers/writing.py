@@ -22,6 +22,9 @@ log = logging.getLogger("crank.worker")
 Terminal = Result | Fault | NotRun | NoResponders
 """A whole answer."""
 
+# Looked at for every answer; the union above would be taken apart each time.
+_SAID = (Result, Fault, NotRun, NoResponders)
+
 
 def result_of(offer: Offer, value: Any, max_bytes: int) -> Terminal:
     """``value`` as an answer. One in the contract's own words, which a handler that relays returns, stays as it is.
@@ -30,13 +33,11 @@ def result_of(offer: Offer, value: Any, max_bytes: int) -> Terminal:
         PermanentError: it is larger than may leave.
 
     """
-    if isinstance(value, Fault | NotRun | NoResponders):
+    if isinstance(value, _SAID):
+        if isinstance(value, Result):
+            _check_size(offer, len(value.body), len(value.passed), "answer", max_bytes)
         return value
-    if isinstance(value, Result):
-        _check_size(offer, len(value.body), len(value.passed), "answer", max_bytes)
-        return value
-    body, passed, content_type = written(offer, value, offer.handler.encode, "answer", max_bytes)
-    return Result(body, passed, content_type)
+    return Result(*written(offer, value, offer.handler.encode, "answer", max_bytes))
 
 
 def written(offer: Offer, value: Any, encode: Encode, what: str, max_bytes: int) -> tuple[bytes, str, str | None]:
@@ -56,9 +57,10 @@ def written(offer: Offer, value: Any, encode: Encode, what: str, max_bytes: int)
 
 def _check_size(offer: Offer, size: int, head: int, what: str, max_bytes: int) -> None:
     limit = max_bytes - head
-    declared = (offer.capability.constraints or {}).get("max_output_bytes")
-    if isinstance(declared, int) and declared > 0:
-        limit = min(limit, declared)
+    if offer.capability.constraints:
+        declared = offer.capability.constraints.get("max_output_bytes")
+        if isinstance(declared, int) and declared > 0:
+            limit = min(limit, declared)
     if size > limit:
         log.error("%s: %s of %d bytes is over the limit of %d", offer.label, what, size, limit)
         raise PermanentError(

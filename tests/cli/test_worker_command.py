@@ -161,3 +161,27 @@ async def test_a_controller_alone_serves_and_drains(nats_server: NatsServer, cra
     assert ready["pid"] == controller.pid
     assert ready["http"].startswith("http://127.0.0.1:")
     assert _stopped(controller, signal.SIGTERM)[0] == 0
+
+
+def test_a_worker_that_cannot_open_what_it_needs_says_so_and_ends(
+    crank: Crank, installation: Env, tmp_path: Path
+) -> None:
+    """Which lifespan, why and where; no traceback, and code 1, however it is started."""
+    lifespan = '\n\n@worker.lifespan\ndef model() -> None:\n    raise OSError("no model.bin")\n'
+    (tmp_path / "own.py").write_text(f'{_HEAD}{_BODY}{lifespan}\nif __name__ == "__main__":\n    worker.run()\n')
+    line = (_HEAD + _BODY + lifespan).count("\n")
+    environment = clean_environment() | installation
+    by_itself = subprocess.run(
+        [sys.executable, "own.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    for done in (crank("worker", "own:worker", env=installation), by_itself):
+        assert done.returncode == 1, done.stderr
+        assert "the lifespan model did not open: OSError: no model.bin" in done.stderr
+        assert f"own.py:{line}" in done.stderr
+        assert "Traceback" not in done.stderr

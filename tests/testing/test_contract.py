@@ -194,7 +194,8 @@ async def test_work_that_a_full_worker_turns_away_is_done_by_another(serving: Se
             assert ran == ["hang", "hold"]
             gates["hold"].set()
             held, answer = await holding, await asking
-            assert (answer.body, answer.meta["crank-attempts"]) == (b"quick", "2")
+            assert answer.body == b"quick"
+            assert int(answer.meta["crank-attempts"]) > 1
             assert answer.meta["crank-worker"] == held.meta["crank-worker"]
             gates["hang"].set()
     finally:

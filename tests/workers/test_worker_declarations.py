@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
@@ -138,6 +139,17 @@ def test_a_decorated_function_stays_callable() -> None:
         return 2 * n
 
     assert double(4) == 8
+
+
+def test_a_function_that_another_module_wrapped_is_read_as_it_was_written() -> None:
+    """Its annotations mean what they mean in its own module."""
+    names: dict[str, Any] = {"functools": functools}
+    exec("def wrap(f):\n    return functools.wraps(f)(lambda *a, **k: f(*a, **k))", names)
+
+    def handler(point: Point) -> Point:
+        return point
+
+    assert _declared(names["wrap"](handler)).input_schema["$ref"] == "#/$defs/Point"
 
 
 def _two(a: bytes, b: bytes) -> None: ...

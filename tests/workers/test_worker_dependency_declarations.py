@@ -88,6 +88,18 @@ def test_a_dependency_is_no_payload() -> None:
     assert handler(3, {}, None) == 3  # type: ignore[arg-type]
 
 
+def test_what_a_dependency_returns_need_not_be_known_at_run_time() -> None:
+    """Its type may be imported for type checkers alone."""
+    worker = Worker("t")
+
+    @worker.lifespan
+    def model() -> Nowhere:  # type: ignore[name-defined]  # noqa: F821
+        return 1
+
+    worker.capability("a:b")(_on(model))
+    assert worker.dependencies == {model}
+
+
 def test_a_lifespan_can_need_only_what_is_open_before_it() -> None:
     """Not a dispatch's context, nor what is opened for each dispatch, nor a parameter that nobody fills."""
     worker = Worker("t")

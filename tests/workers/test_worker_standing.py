@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 
 import pytest
 from worker_peer import INTERVAL_S, Peer, Serve, until
@@ -224,3 +225,61 @@ async def test_it_logs_in_plain_lines(peer: Peer, serve: Serve, caplog: pytest.L
     await until(lambda: peer.heartbeats)
     said = [record.getMessage() for record in caplog.records if record.name == "crank.worker"]
     assert said == ["t-1 is registered with peer, a heartbeat every 0.05 s"]
+
+
+@pytest.mark.parametrize("how", ["stop", "cancel"])
+async def test_a_worker_that_is_still_opening_can_be_stopped(peer: Peer, serve: Serve, how: str) -> None:
+    """What was open is closed, and nobody ever heard of it."""
+    worker = Worker("t")
+    happened: list[str] = []
+
+    @worker.lifespan
+    async def first() -> AsyncIterator[None]:
+        yield
+        happened.append("closed")
+
+    @worker.lifespan
+    async def endless() -> None:
+        happened.append("opening")
+        await asyncio.sleep(60)
+
+    @worker.capability("a:b")
+    async def handler() -> None: ...
+
+    served = await serve(worker, ready=False)
+    await until(lambda: happened == ["opening"])
+    if how == "stop":
+        await served.end()
+    else:
+        served.task.cancel()
+        await asyncio.gather(served.task, return_exceptions=True)
+    assert served.task.done()
+    assert (peer.manifests, peer.departures) == ([], [])
+
+
+async def test_what_a_worker_opened_is_closed_after_its_last_answer(peer: Peer, serve: Serve) -> None:
+    """Handlers that finish while the worker drains still have it."""
+    worker = Worker("t")
+    happened: list[str] = []
+    gate = asyncio.Event()
+
+    @worker.lifespan
+    async def pool() -> AsyncIterator[None]:
+        yield
+        happened.append("closed")
+
+    @worker.capability("a:b")
+    async def handler() -> str:
+        await gate.wait()
+        happened.append("answered")
+        return "done"
+
+    served = await serve(worker)
+    exchange = await peer.send("a:b")
+    await until(lambda: peer.heartbeats and peer.heartbeats[-1].in_flight == 1)
+    served.stop.set()
+    await until(lambda: peer.departures)
+    gate.set()
+    assert isinstance(await exchange.next(), Result)
+    await served.end()
+    assert happened == ["answered", "closed"]

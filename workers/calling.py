@@ -72,8 +72,8 @@ def bounded(capability: str, dispatch: DispatchHeaders, left_s: float, given: Op
 
 
 def call_failed(kind: ErrorKind, detail: str, capability: str) -> CrankError:
-    """The error of a call that never left."""
-    error = CrankError(problem_of(Refusal(kind, detail, maybe_executed=False), None))
+    """The error of a call that nobody answered: it never left, or nobody waits for it."""
+    error = CrankError(problem_of(Refusal(kind, detail), None))
     error.capability = capability
     return error
 
@@ -84,8 +84,8 @@ def told_of(error: CrankError) -> tuple[int, str, bool]:
     code = problem.worker_code or problem.status
     transient = code in _TRANSIENT or problem.retry_after_ms is not None
     what = f"Calling {error.capability} failed" if error.capability else "A request of the handler failed"
-    kind = problem.type.rpartition(":")[2]
+    kind = f" {error.kind.suffix}" if error.kind is not None else ""
     # What a worker said, without the words around it: they would pile up along a chain of calls.
     inner = f" ({problem.worker_code})" if problem.worker_code is not None else ""
-    message = f"{what}: {problem.status} {kind}{inner}: {problem.worker_message or problem.detail or problem.title}"
+    message = f"{what}: {problem.status}{kind}{inner}: {problem.worker_message or problem.detail or problem.title}"
     return code if code in _TRANSIENT else 503 if transient else 500, message, transient

@@ -27,7 +27,8 @@ def folders_of(target: str, folder: Path) -> list[Path]:
         source: Path | None = folder / place
     else:
         source = source_of(place.partition(".")[0] if ":" in target else f"workers.reference.{place.replace('-', '_')}")
-    if source is None or source.resolve().is_relative_to(folder.resolve()):
+    # What is installed does not change, and stands among a thousand folders.
+    if source is None or source.resolve().is_relative_to(folder.resolve()) or "site-packages" in source.parts:
         return [folder]
     return [folder, source.parent]
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from callers import Unreachable
 from crank import Context, CrankError, PermanentError, RetryableError, Worker
 from subjects.errors import ErrorKind
 from tests.testing.conftest import Serving, until, until_idle
@@ -187,6 +188,23 @@ async def test_an_error_can_be_caught(serving: Serving) -> None:
 
     async with serving(outer) as client:
         assert (await client.request("outer:ask")).body == b"404 nobody:there"
+
+
+async def test_an_error_of_a_client_of_its_own_is_told_alike(serving: Serving) -> None:
+    """A handler may ask another installation; that nobody is there may pass."""
+    outer = Worker("outer")
+
+    @outer.capability("outer:ask")
+    async def ask() -> None:
+        raise Unreachable("nobody listens over there")
+
+    async with serving(outer) as client:
+        with pytest.raises(CrankError) as caught:
+            await client.request("outer:ask")
+    problem = caught.value.problem
+    assert (problem.worker_code, problem.worker_message) == (
+        503, "A request of the handler failed: 503: nobody listens over there",
+    )  # fmt: skip
 
 
 async def test_without_time_nothing_is_called(serving: Serving) -> None:

@@ -62,18 +62,18 @@ class Driver:
 
     def feed(self, event: Event) -> None:
         """Take in an event and carry out all that follows from it."""
-        queue = self._queue
-        queue.append(event)
         if self._busy:
+            self._queue.append(event)
             return
         self._busy = True
         now = self._surroundings.now()
         stood_still = now - self._last
         self._last = now
         if stood_still > STALL_S:
-            queue.appendleft(Stalled(stood_still * 1000))
-        while queue:
-            self._take(queue.popleft(), now)
+            self._take(Stalled(stood_still * 1000), now)
+        self._take(event, now)
+        while self._queue:
+            self._take(self._queue.popleft(), now)
         self._busy = False
         due = self.router.next_due()
         if self._armed == _NEVER or (due is not None and due < self._armed):

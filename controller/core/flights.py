@@ -28,10 +28,9 @@ class Flights(dict[DispatchId, Flight]):
         self._timers = timers
         self._freed = freed
 
-    def launch(self, life: Life, offer: Offer) -> Flight:
+    def launch(self, life: Life, offer: Offer, dispatch_id: DispatchId) -> Flight:
         """Count a new dispatch of ``life`` to ``offer``."""
-        flight = Flight(DispatchId(self._world.chance.randbytes(12).hex()), life, offer, self._world.now)
-        self[flight.dispatch_id] = life.flight = flight
+        self[dispatch_id] = life.flight = flight = Flight(dispatch_id, life, offer, self._world.now)
         life.flights.append(flight)
         offer.in_flight += 1
         offer.worker.in_flight += 1

@@ -60,6 +60,7 @@ from controller.core.waiting import Waiting
 from controller.core.world import Flight, Life, Outcome, World
 from subjects.answers import Fault, Frame, NoResponders, NotRun, Result
 from subjects.messages import Control, encode
+from subjects.tokens import DispatchId
 from subjects.trace import traceparent
 
 # How long one member of the queue group gives the owner of a request to answer its cancel.
@@ -197,8 +198,8 @@ class Router:
 
     def _send(self, life: Life, step: Send) -> None:
         world, offer, request = self.world, step.offer, life.request
-        chance = world.chance
-        flight = self._flights.launch(life, offer)
+        ids = world.chance.randbytes(20).hex()
+        flight = self._flights.launch(life, offer, DispatchId(ids[16:]))
         timeout_ms = step.timeout_ms
         if offer.timeout_s is not None and offer.timeout_s * 1000 < timeout_ms:
             timeout_ms = max(1, int(offer.timeout_s * 1000))
@@ -213,7 +214,7 @@ class Router:
                 request,
                 step.attempt,
                 timeout_ms,
-                traceparent(life.trace_id, chance.randbytes(8).hex(), trace is not None and trace.sampled),
+                traceparent(life.trace_id, ids[:16], trace is not None and trace.sampled),
             )
         )
 

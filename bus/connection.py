@@ -2,8 +2,8 @@
 
 nats-py brings each message through a queue and a task, and each publish through a flusher task. On a router's path
 that is more than half of the cost, so here a message goes to a plain function straight from the parser, and all that
-was published in one turn of the event loop leaves in one write. What this relies on inside nats-py is in ``_Client``
-and ``bus.reading``. It refuses to know what a message means; ``controller.edge``, ``workers`` and ``crank`` call it.
+was published in one turn of the event loop leaves in one write. How nats-py is brought to that is in ``bus.client``.
+It refuses to know what a message means; ``controller.edge``, ``workers`` and ``crank`` call it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.subscription import Subscription as Subscription
-from nats.aio.transport import TcpTransport
 from nats.js import JetStreamContext
 
 from bus.addresses import public
+from bus.client import DirectClient
 from bus.greeting import Greeting, read_greeting
 from bus.reading import Handler as Handler
-from bus.reading import Reading, hand_over
 
 log = logging.getLogger("crank.bus")
 
@@ -33,8 +31,6 @@ _PING_INTERVAL_S = 2
 _RECONNECT_WAIT_S = 0.2
 # What one header block and the protocol line may add to a body, kept free below the server's own limit.
 _HEADROOM_BYTES = 1024
-# What a connection that works does in a millisecond.
-_COMMANDS_LEAVE_S = 2.0
 # A server that does not read: past this nothing more is buffered, and publishing says so.
 _MAX_UNSENT_BYTES = 64 * 1024 * 1024
 
@@ -70,116 +66,10 @@ class Message(NamedTuple):
     body: bytes
 
 
-class _Client(Client):
-    """nats-py with the hand-over of one message replaced for the subscriptions that ask for it.
-
-    Every name of nats-py that starts with an underscore, and is used by this project, is used in here.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._direct: dict[str, Handler] = {}
-        self._ps = Reading(self, self._direct)
-
-    async def hand_over(self, subject: str, queue: str, handler: Handler) -> Subscription:
-        """Subscribe; messages go to ``handler`` straight from the parser."""
-        async with asyncio.timeout(_COMMANDS_LEAVE_S):
-            subscription = await self.subscribe(subject, queue=queue)
-        self._direct[str(subscription._id)] = handler
-        await self._commands_left()
-        return subscription
-
-    async def end(self, subscription: Subscription) -> None:
-        """Unsubscribe, and go on handing over what was on its way."""
-        with contextlib.suppress(nats.errors.Error, TimeoutError):  # a broken connection delivers nothing anyway
-            async with asyncio.timeout(_COMMANDS_LEAVE_S):
-                await subscription.unsubscribe()
-            await self._commands_left()
-
-    async def _commands_left(self) -> None:
-        # nats-py's own commands leave through its flusher task: what is published next must not overtake them.
-        flusher, queue = self._flusher_task, self._flush_queue
-        if queue is None or flusher is None or flusher.done() or not self.is_connected:
-            return
-        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # Not by its own waiting, which swallows a cancel and lasts for ever where the server does not read.
-        async with asyncio.timeout(_COMMANDS_LEAVE_S):
-            await queue.put(left)
-            await left
-
-    def send(self, commands: bytes) -> None:
-        """Write at once, past nats-py's own queue; nothing without a connection."""
-        transport = self._transport
-        if transport is None or not self.is_connected:
-            return
-        if isinstance(transport, TcpTransport):
-            transport.write(commands)  # type: ignore[no-untyped-call]
-            return
-        # What is written to a WebSocket leaves when it is drained, and only nats-py's flusher does that.
-        self._pending.append(commands)
-        self._pending_data_size += len(commands)
-        assert self._flush_queue is not None, "made by connect"
-        with contextlib.suppress(asyncio.QueueFull):  # the flusher has been told a thousand times
-            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
-
-    @property
-    def greeting(self) -> dict[str, object]:
-        """What the server said of itself when it was connected to: the fields of its INFO."""
-        return dict(self._server_info)
-
-    @property
-    def unsent_bytes(self) -> int:
-        """What was written and the system has not taken yet: it grows when the server does not read."""
-        transport = self._transport
-        if isinstance(transport, TcpTransport) and transport._io_writer is not None:
-            return int(transport._io_writer.transport.get_write_buffer_size())
-        return int(self._pending_data_size)
-
-    def forget_unsent(self) -> None:
-        """Drop what waits for the flusher; it would leave with the next connection, late."""
-        self._pending = []
-        self._pending_data_size = 0
-
-    async def leave(self) -> None:
-        """Close; a connection that the server keeps from closing is dropped."""
-        if self._flush_queue is None:  # it never came to that
-            return
-        try:
-            await asyncio.wait_for(self.close(), _COMMANDS_LEAVE_S)
-        except (nats.errors.Error, OSError, RuntimeError, TimeoutError) as error:  # a broken one is closed already
-            log.debug("closing: %r", error)
-            transport = self._transport
-            if isinstance(transport, TcpTransport) and transport._io_writer is not None:
-                transport._io_writer.transport.abort()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        handler = self._direct.get(str(sid))
-        if handler is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        try:
-            name, answer_to = subject.decode(), reply.decode()
-        except UnicodeDecodeError:
-            # NATS carries any bytes. The handler can refuse such a subject; such a reply subject nobody can answer.
-            name = subject.decode(errors="replace")
-            try:
-                answer_to = reply.decode()
-            except UnicodeDecodeError:
-                return
-        hand_over(handler, name, answer_to, headers, data)
-
-    async def _process_pong(self) -> None:
-        # A flush that was cancelled or gave up left its future in the queue: nats-py would set its result, fail, and
-        # read nothing more from this connection until the missing pongs broke it.
-        if self._pongs and self._pongs[0].done():
-            self._pongs[0] = asyncio.get_running_loop().create_future()
-        await super()._process_pong()
-
-
 class Bus:
     """One connection. Everything but connecting, subscribing, flushing and requesting is synchronous."""
 
-    def __init__(self, client: _Client, inbox: str) -> None:
+    def __init__(self, client: DirectClient, inbox: str) -> None:
         self._client = client
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -209,7 +99,7 @@ class Bus:
             BusUnavailable: nothing answered there in time; the message holds the last error.
 
         """
-        client = _Client()
+        client = DirectClient()
         bus = cls(client, f"{inbox_prefix}.{secrets.token_hex(11)}")
         last: list[str] = []
 

@@ -2,7 +2,7 @@
 
 nats-py copies each message twice, looks at its line with two expressions, and awaits whoever handles it. Here a message
 that lies whole in one read goes to its handler at once. Everything else (control lines, messages that come in pieces,
-subscriptions of nats-py's own) is left to nats-py as it came. ``bus.connection`` puts this in its place.
+subscriptions of nats-py's own) is left to nats-py as it came. ``bus.client`` puts this in its place.
 """
 
 from __future__ import annotations

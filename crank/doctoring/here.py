@@ -16,7 +16,7 @@ from crank.doctoring.findings import Finding, ok, problem, warning
 from subjects.tokens import TOKEN_RULE, is_token
 
 SETTINGS, VERSIONS = "settings", "versions"
-# The series whose inside bus/connection.py relies on; pyproject.toml says the same.
+# The series whose inside bus/client.py relies on; pyproject.toml says the same.
 NATS_PY_SERIES = "2.16."
 UNKNOWN = "0.0.0"
 

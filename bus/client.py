@@ -1,0 +1,129 @@
+"""Owns what this project relies on inside nats-py's client: messages straight to a handler, commands straight out.
+
+It is bound to one series of nats-py, together with ``bus.reading``. It refuses to know what is published, and when;
+``bus.connection`` alone calls it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
+
+from bus.reading import Handler, Reading, hand_over
+
+log = logging.getLogger("crank.bus")
+
+# What a connection that works does in a millisecond.
+_COMMANDS_LEAVE_S = 2.0
+
+
+class DirectClient(Client):
+    """nats-py with the hand-over of one message replaced for the subscriptions that ask for it.
+
+    Every name of nats-py's client that starts with an underscore, and is used by this project, is used in here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._direct: dict[str, Handler] = {}
+        self._ps = Reading(self, self._direct)
+
+    async def hand_over(self, subject: str, queue: str, handler: Handler) -> Subscription:
+        """Subscribe; messages go to ``handler`` straight from the parser."""
+        async with asyncio.timeout(_COMMANDS_LEAVE_S):
+            subscription = await self.subscribe(subject, queue=queue)
+        self._direct[str(subscription._id)] = handler
+        await self._commands_left()
+        return subscription
+
+    async def end(self, subscription: Subscription) -> None:
+        """Unsubscribe, and go on handing over what was on its way."""
+        with contextlib.suppress(nats.errors.Error, TimeoutError):  # a broken connection delivers nothing anyway
+            async with asyncio.timeout(_COMMANDS_LEAVE_S):
+                await subscription.unsubscribe()
+            await self._commands_left()
+
+    async def _commands_left(self) -> None:
+        # nats-py's own commands leave through its flusher task: what is published next must not overtake them.
+        flusher, queue = self._flusher_task, self._flush_queue
+        if queue is None or flusher is None or flusher.done() or not self.is_connected:
+            return
+        left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Not by its own waiting, which swallows a cancel and lasts for ever where the server does not read.
+        async with asyncio.timeout(_COMMANDS_LEAVE_S):
+            await queue.put(left)
+            await left
+
+    def send(self, commands: bytes) -> None:
+        """Write at once, past nats-py's own queue; nothing without a connection."""
+        transport = self._transport
+        if transport is None or not self.is_connected:
+            return
+        if isinstance(transport, TcpTransport):
+            transport.write(commands)  # type: ignore[no-untyped-call]
+            return
+        # What is written to a WebSocket leaves when it is drained, and only nats-py's flusher does that.
+        self._pending.append(commands)
+        self._pending_data_size += len(commands)
+        assert self._flush_queue is not None, "made by connect"
+        with contextlib.suppress(asyncio.QueueFull):  # the flusher has been told a thousand times
+            self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
+
+    @property
+    def greeting(self) -> dict[str, object]:
+        """What the server said of itself when it was connected to: the fields of its INFO."""
+        return dict(self._server_info)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the system has not taken yet: it grows when the server does not read."""
+        transport = self._transport
+        if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+            return int(transport._io_writer.transport.get_write_buffer_size())
+        return int(self._pending_data_size)
+
+    def forget_unsent(self) -> None:
+        """Drop what waits for the flusher; it would leave with the next connection, late."""
+        self._pending = []
+        self._pending_data_size = 0
+
+    async def leave(self) -> None:
+        """Close; a connection that the server keeps from closing is dropped."""
+        if self._flush_queue is None:  # it never came to that
+            return
+        try:
+            await asyncio.wait_for(self.close(), _COMMANDS_LEAVE_S)
+        except (nats.errors.Error, OSError, RuntimeError, TimeoutError) as error:  # a broken one is closed already
+            log.debug("closing: %r", error)
+            transport = self._transport
+            if isinstance(transport, TcpTransport) and transport._io_writer is not None:
+                transport._io_writer.transport.abort()
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        handler = self._direct.get(str(sid))
+        if handler is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        try:
+            name, answer_to = subject.decode(), reply.decode()
+        except UnicodeDecodeError:
+            # NATS carries any bytes. The handler can refuse such a subject; such a reply subject nobody can answer.
+            name = subject.decode(errors="replace")
+            try:
+                answer_to = reply.decode()
+            except UnicodeDecodeError:
+                return
+        hand_over(handler, name, answer_to, headers, data)
+
+    async def _process_pong(self) -> None:
+        # A flush that was cancelled or gave up left its future in the queue: nats-py would set its result, fail, and
+        # read nothing more from this connection until the missing pongs broke it.
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()

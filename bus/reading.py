@@ -55,7 +55,8 @@ class Reading(Parser):
                 body = start + int(words[-2]) if has_headers else start
             except (ValueError, LookupError):  # another kind of line, another subscription, a subject that is no text
                 return at
-            if end + CRLF_SIZE > len(data) or not (has_headers or words[0] == "MSG"):
+            # A size below zero would be read for ever.
+            if not start <= body <= end <= len(data) - CRLF_SIZE or not (has_headers or words[0] == "MSG"):
                 return at
             reply = words[3] if len(words) - has_headers > 4 else ""
             hand_over(handler, words[1], reply, data[start:body] if has_headers else None, data[body:end])

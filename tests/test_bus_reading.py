@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.errors import ProtocolError
 
 from bus.reading import Reading
 
@@ -101,3 +103,12 @@ async def test_a_handler_that_fails_costs_its_own_message_alone(caplog: pytest.L
         await Reading(None, {"1": handler}).parse(b"MSG s 1 1\r\na\r\nMSG s 1 1\r\nb\r\n")
     assert got == [b"a", b"b"]
     assert "'s'" in caplog.text
+
+
+@pytest.mark.parametrize("line", [b"MSG a.b 1 -15", b"HMSG a.b 1 -5 3", b"HMSG a.b 1 3 -9"])
+async def test_an_impossible_size_is_left_to_nats_py(line: bytes) -> None:
+    """Nothing is handed over, and reading comes to an end."""
+    seen = _Seen()
+    with contextlib.suppress(ProtocolError):
+        await seen.reading.parse(line + b"\r\nhello\r\n")
+    assert seen.events == []

@@ -15,7 +15,7 @@ from typing import Any, Self, Unpack
 import msgspec
 
 from bus import Bus, BusUnavailable, NoResponder, Unanswered
-from bus.addresses import NATS_URL_RULE, is_nats_url
+from bus.addresses import NATS_URL_RULE, is_nats_url, public
 from bus.connection import BusError
 from callers.asking import Options, block_of, body_of, id_of
 from callers.failures import CrankError, Unreachable, failure, no_controller, unanswered
@@ -53,7 +53,7 @@ class Client:
 
         """
         if not is_nats_url(url):
-            raise failure(ErrorKind.MALFORMED, f"{url!r} is not {NATS_URL_RULE}.")
+            raise failure(ErrorKind.MALFORMED, f"{public(str(url))!r} is not {NATS_URL_RULE}.")
         if not isinstance(prefix, str) or not is_token(prefix):
             raise failure(ErrorKind.MALFORMED, f"The prefix {prefix!r} is not {TOKEN_RULE}.")
         try:

@@ -18,7 +18,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bus.addresses import NATS_URL_RULE, is_nats_url
+from bus.addresses import NATS_URL_RULE, is_nats_url, public
 from subjects.tokens import TOKEN_RULE, is_token
 
 _PREFIX = "CRANK_"
@@ -149,7 +149,8 @@ def _known() -> Mapping[str, Any]:
 
 def _mistake(source: Callable[[str], str], name: str, value: object) -> str:
     field = ControllerSettings.model_fields[name]
-    return f"{source(name)} must be {field.description}, not {value!r:.60}"
+    shown = public(value) if name == "nats_url" and isinstance(value, str) else value
+    return f"{source(name)} must be {field.description}, not {shown!r:.60}"
 
 
 def _unknown(stored: Mapping[str, Any], config_file: Path | None) -> list[str]:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Coroutine
 
 from bus import BusUnavailable
-from bus.addresses import NATS_URL_RULE, is_nats_url
+from bus.addresses import NATS_URL_RULE, is_nats_url, public
 from subjects.names import DEFAULT_PREFIX
 from workers.errors import WorkerError
 from workers.runtime import serve
@@ -25,7 +25,7 @@ def run(worker: Worker, nats_url: str | None, worker_id: str | None, prefix: str
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     url = nats_url or os.environ.get("CRANK_NATS_URL") or DEFAULT_NATS_URL
     if not is_nats_url(url):
-        raise SystemExit(f"{worker.name}: {url!r} is not {NATS_URL_RULE}")
+        raise SystemExit(f"{worker.name}: {public(url)!r} is not {NATS_URL_RULE}")
     ident = worker_id or os.environ.get("CRANK_WORKER_ID") or None
     try:
         left = _loop_run(

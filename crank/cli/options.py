@@ -44,10 +44,10 @@ class NatsUrl(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """``value``, or wrong usage."""
-        from bus.addresses import NATS_URL_RULE, is_nats_url
+        from bus.addresses import NATS_URL_RULE, is_nats_url, public
 
         if not is_nats_url(value):
-            _wrong(f"{value!r} is not {NATS_URL_RULE}", self, param, ctx)
+            _wrong(f"{public(value)!r} is not {NATS_URL_RULE}", self, param, ctx)
         return str(value)
 
 

@@ -55,6 +55,7 @@ def controller(config: Path | None, ready_file: Path | None, with_parent: bool, 
 
 async def _controller(settings: ControllerSettings, ready_file: Path | None, with_parent: bool) -> None:
     from bus import BusUnavailable
+    from bus.addresses import public
     from bus.connection import BusError
     from controller.app import Controller
     from crank.cli.stopping import stop_event, unless_stopped
@@ -69,7 +70,7 @@ async def _controller(settings: ControllerSettings, ready_file: Path | None, wit
                 f"controller {settings.controller_id} is ready; its health is at {app.http_url}/readyz", err=True
             )
             if ready_file is not None:
-                write_ready(ready_file, nats=settings.nats_url, http=app.http_url)
+                write_ready(ready_file, nats=public(settings.nats_url), http=app.http_url)
             await stop.wait()
     except BusUnavailable as error:
         end(f"crank: {error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL.", NOBODY)
@@ -123,7 +124,8 @@ def worker(
 
     ident = worker_id or f"{name_of(target)}-{secrets.token_hex(2)}"
     if reload and not only_manifest:
-        _serve_anew(target, ["--id", ident, "--log-level", log_level, "--nats", nats_url, "--prefix", prefix])
+        os.environ["CRANK_NATS_URL"] = nats_url  # for the child; its flags are everybody's to read
+        _serve_anew(target, ["--id", ident, "--log-level", log_level, "--prefix", prefix])
     log_to_stderr(log_level)
     try:
         loaded = load_worker(target, Path.cwd())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bus.addresses import is_nats_url
+from bus.addresses import is_nats_url, public
 from tests.cli.conftest import ROOT, Crank, clean_environment
 
 Env = dict[str, str]
@@ -84,15 +84,33 @@ def test_a_nats_url_has_a_scheme_of_nats_and_a_host() -> None:
     """Several may be separated by commas."""
     assert all(map(is_nats_url, ("nats://a", "tls://u:p@[::1]:4222", "ws://a:1, wss://b")))
     assert not any(map(is_nats_url, ("4222", "bogus", "http://a", "nats://", "nats://a:b", "nats://a,", "", None)))
+    assert not any(map(is_nats_url, ("nats://a..b", f"nats://{'a' * 64}.b")))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nats://a:1", "nats://a:1"),
+        ("nats://user:secret@a:1", "nats://a:1"),
+        ("nats://secret@a, tls://user:secret@[::1]:1,ws://b", "nats://a, tls://[::1]:1,ws://b"),
+        ("nats://user:se,cret@a", "nats://a"),
+        ("nats://user:secret://secret/secret@secret@a", "nats://a"),
+        ("user:secret@a", "a"),
+    ],
+)
+def test_what_is_told_of_an_address_holds_no_secret(url: str, told: str) -> None:
+    """Neither of one nor of several, nor of what is no address."""
+    assert public(url) == told
 
 
 @pytest.mark.parametrize("command", [["workers"], ["controller"]])
 def test_a_variable_that_is_no_nats_url_is_told_by_its_name(crank: Crank, command: list[str]) -> None:
-    """Nobody looks for a flag that they did not write."""
-    done = crank(*command, env={"CRANK_NATS_URL": "4222"})
+    """Nobody looks for a flag that they did not write; and a password in it stays where it is."""
+    done = crank(*command, env={"CRANK_NATS_URL": "nats://user:secret@host:port"})
     assert (done.returncode, done.stdout) == (2, "")
     assert "CRANK_NATS_URL" in done.stderr
     assert "a NATS URL, such as nats://127.0.0.1:4222" in done.stderr
+    assert "secret" not in done.stderr
 
 
 def test_a_variable_that_nothing_reads_is_warned_of(crank: Crank, installation: Env) -> None:

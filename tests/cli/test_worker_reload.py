@@ -103,6 +103,14 @@ async def _say(env: Env, wait_s: float = 0) -> str:
         return (await client.request("live:say", wait_s, timeout_ms=5000)).decode(str)
 
 
+def test_the_address_with_its_password_is_no_flag_of_the_child(start: Start, installation: Env) -> None:
+    """Everybody on the machine can read those."""
+    live = start("--nats", installation["CRANK_NATS_URL"].replace("://", "://user:secret@"))
+    live.until("live-1 is registered")
+    live.save("one", "import sys\nraise SystemExit(f'started as {sys.orig_argv}')")
+    assert "secret" not in live.until("started as")
+
+
 async def test_a_save_is_served_under_the_same_id_without_waiting(start: Start, installation: Env) -> None:
     """The one before has left, so nobody holds the id; what is broken is told with its line, and mended by a save."""
     live = start()

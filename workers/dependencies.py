@@ -83,13 +83,21 @@ def dependency_of(parameter: inspect.Parameter, hint: Any, owner: str) -> Functi
         raise DeclarationError(
             f"{owner}: write `{parameter.name}: Annotated[…, Depends(…)]`, so that its type stays its type"
         )
+    while hasattr(hint, "__value__"):  # a name for a type: `type Session = Annotated[…]`
+        hint = hint.__value__
     said = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
     if any(one is Depends for one in said):
         raise DeclarationError(f"{owner}: `{parameter.name}` depends on what? Write Depends(function)")
     found = next((one.function for one in said if isinstance(one, Depends)), None)
+    if found is None and _says_depends(hint):  # it would be a payload, and the caller's to choose
+        raise DeclarationError(f"{owner}: put the whole type of `{parameter.name}` into Annotated[…, Depends(…)]")
     if found is not None and parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
         raise DeclarationError(f"{owner}: `{parameter}` cannot be filled by its name; take away the `/` or `*`")
     return found
+
+
+def _says_depends(hint: Any) -> bool:
+    return isinstance(hint, Depends) or any(_says_depends(part) for part in get_args(hint))
 
 
 def is_context(parameter: inspect.Parameter, hint: Any) -> bool:
@@ -107,9 +115,7 @@ def read_provider(function: Function, key: Function | None = None) -> Provider:
     name = name_of(function)
     if not (inspect.isfunction(function) or inspect.ismethod(function)):
         raise DeclarationError(f"{name} is not a function; depend on one that returns or yields what you need")
-    wrapped = getattr(function, "__wrapped__", None)
-    if wrapped is not None and _kind(function) == "plain" and _kind(wrapped).endswith("generator"):
-        raise DeclarationError(f"{name}: take off @contextmanager or @asynccontextmanager; the `yield` is enough")
+    kind = kind_of(function)
     hints = hints_of(function, returns=False)
     needs: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
@@ -125,7 +131,25 @@ def read_provider(function: Function, key: Function | None = None) -> Provider:
                 f"{name}: nothing fills `{parameter.name}`; write `Annotated[…, Depends(…)]`, take `ctx: Context`, "
                 "or give it a default"
             )
-    return Provider(key or function, function, _kind(function), needs)
+    return Provider(key or function, function, kind, needs)
+
+
+def kind_of(function: Function) -> Kind:
+    """How ``function`` gives its value.
+
+    Raises:
+        DeclarationError: it is wrapped in a function of another kind, whose value would be a coroutine or a generator.
+
+    """
+    kind, written = _kind(function), _kind(inspect.unwrap(function))
+    if kind == "plain" and written != "plain":
+        name = name_of(function)
+        raise DeclarationError(
+            f"{name} is async, and what it is wrapped in is not; make the decorator's inner function `async def`"
+            if written == "coroutine"
+            else f"{name}: take off what it is wrapped in, such as @contextmanager; its `yield` is enough"
+        )
+    return kind
 
 
 def _kind(function: Function) -> Kind:

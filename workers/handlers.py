@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from callers.codecs import Decode, Encode, Schema, Unfit, reading, writing
 from workers.context import Context
-from workers.dependencies import Function, dependency_of, hints_of, is_context, name_of
+from workers.dependencies import Function, dependency_of, hints_of, is_context, kind_of, name_of
 from workers.errors import DeclarationError, PermanentError
 from workers.response import value_type
 
@@ -120,17 +120,19 @@ def read_handler(function: Callable[..., Any]) -> Handler:
 
 
 def _kind(function: Callable[..., Any], name: str) -> Kind:
-    if inspect.isasyncgenfunction(function):
-        return "generator"
-    if inspect.isgeneratorfunction(function):
-        raise DeclarationError(f"{name} is a plain generator; write `async def` to stream its values")
-    return "coroutine" if inspect.iscoroutinefunction(function) else "plain"
+    match kind_of(function):
+        case "async generator":
+            return "generator"
+        case "plain generator":
+            raise DeclarationError(f"{name} is a plain generator; write `async def` to stream its values")
+        case kind:
+            return kind
 
 
 def _role(parameter: inspect.Parameter, hint: Any, name: str) -> Role:
     if parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
         raise DeclarationError(
-            f"{name}: `{parameter}` cannot be filled; take one payload and, if wanted, `ctx: Context`"
+            f"{name}: `{parameter}` cannot be filled; take one payload and `ctx: Context`, with no `*` or `/`"
         )
     if is_context(parameter, hint):
         return "context"

@@ -99,7 +99,7 @@ class Worker:
         if function in self._lifespans:
             raise DeclarationError(f"{name_of(function)} is declared as a lifespan twice")
         for offer in self._offers:
-            if any(function is provider.key for provider in offer.plan):
+            if any(function == provider.key for provider in offer.plan):
                 raise DeclarationError(f"declare the lifespan {name_of(function)} above {offer.label}, which needs it")
         self._lifespans[function] = provider
         return function

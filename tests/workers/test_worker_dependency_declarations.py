@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
 import msgspec
 import pytest
+from typing_extensions import TypeAliasType
 
 from crank import Context, DeclarationError, Depends, Worker
 
@@ -45,6 +47,20 @@ def _defaulted(value: int = Depends(_value)) -> None: ...  # type: ignore[assign
 def _unsaid(value: Annotated[int, Depends]) -> None: ...
 def _only(value: Annotated[int, Depends(_value)], /) -> None: ...
 def _starred(*values: Annotated[int, Depends(_value)]) -> None: ...
+def _inside(value: Annotated[int, Depends(_value)] | None) -> None: ...
+def _deep(value: list[Annotated[int, Depends(_value)]]) -> None: ...
+def _around(function: Any) -> Any:
+    """A decorator that does not know of async functions."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@_around
+async def _wrapped() -> int: ...
 
 
 @pytest.mark.parametrize(
@@ -53,13 +69,17 @@ def _starred(*values: Annotated[int, Depends(_value)]) -> None: ...
         (_on(_loop_a), "_loop_a needs _loop_b needs _loop_a"),
         (_on(_unfillable), "_unfillable: nothing fills `name`"),
         (_on(_unknown), "_unknown: an annotation cannot be read"),
-        (_on(_managed), "take off @contextmanager"),
+        (_on(_managed), "take off what it is wrapped in, such as @contextmanager"),
         (_on(3), "3 is not a function"),
         (_on(int), "int is not a function"),
         (_defaulted, "write `value: Annotated["),
         (_unsaid, "Write Depends(function)"),
         (_only, "cannot be filled by its name"),
         (_starred, "cannot be filled by its name"),
+        (_inside, "put the whole type of `value` into Annotated[…, Depends(…)]"),
+        (_deep, "put the whole type of `value` into Annotated[…, Depends(…)]"),
+        (_on(_wrapped), "_wrapped is async, and what it is wrapped in is not"),
+        (_wrapped, "_wrapped is async, and what it is wrapped in is not"),
     ],
 )
 def test_a_dependency_that_cannot_work_is_refused_at_decoration(handler: Any, says: str) -> None:
@@ -86,6 +106,15 @@ def test_a_dependency_is_no_payload() -> None:
     assert second.capability.input_schema is None
     assert [provider.key for provider in first.plan] == [_value, _needs_value]
     assert handler(3, {}, None) == 3  # type: ignore[arg-type]
+
+
+def test_a_type_with_a_dependency_may_have_a_name() -> None:
+    """As by Python 3.12's ``type`` statement."""
+    worker = Worker("t")
+    handler = _on(_value)
+    handler.__annotations__["value"] = TypeAliasType("Value", Annotated[int, Depends(_value)])  # type: ignore[misc]
+    worker.capability("a:b")(handler)
+    assert worker.dependencies == {_value}
 
 
 def test_what_a_dependency_returns_need_not_be_known_at_run_time() -> None:
@@ -132,3 +161,15 @@ def test_a_lifespan_is_declared_once_and_before_it_is_used() -> None:
         other.lifespan(model)
     with pytest.raises(DeclarationError, match="a lifespan of another worker"):
         worker.capability("a:c")(_on(model))
+
+
+def test_a_method_is_the_same_dependency_each_time_it_is_named() -> None:
+    """Python makes a new object of it each time."""
+
+    class Models:
+        def small(self) -> int: ...
+
+    worker, models = Worker("t"), Models()
+    worker.capability("a:b")(_on(models.small))
+    with pytest.raises(DeclarationError, match=r"declare the lifespan .*small above a:b"):
+        worker.lifespan(models.small)

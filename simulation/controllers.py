@@ -207,8 +207,12 @@ class Controller(Process):
             return Answered(DispatchId(command.dispatch_id), NotRun("busy"))
         exchange = self._simulation.callers.exchange(command.request.reply)
         worker = self._simulation.workers[WorkerId(command.address.partition(".")[0])]
-        line = Line(self, DispatchId(command.dispatch_id))
-        exchange.carry("dispatch", worker.arrive, command, exchange, line)
+        boot, dispatch_id = self.boot, DispatchId(command.dispatch_id)
+
+        def answered(answer: WorkersAnswer) -> None:
+            self.receive_as(boot, self.feed, Answered(dispatch_id, answer))
+
+        exchange.carry("dispatch", worker.arrive, command, exchange, answered)
         return None
 
     def _reply(self, command: Answer | Refuse) -> None:
@@ -258,19 +262,3 @@ class Controller(Process):
         """As the edge does."""
         self.log.check()
         self.log.tail()
-
-
-class Line:
-    """Where a worker's answers to one dispatch go: an inbox that one boot of one controller has."""
-
-    __slots__ = ("_boot", "_controller", "_dispatch_id")
-
-    def __init__(self, controller: Controller, dispatch_id: DispatchId) -> None:
-        self._controller = controller
-        self._boot = controller.boot
-        self._dispatch_id = dispatch_id
-
-    def answer(self, answer: WorkersAnswer) -> None:
-        """It arrived."""
-        controller = self._controller
-        controller.receive_as(self._boot, controller.feed, Answered(self._dispatch_id, answer))

@@ -12,7 +12,6 @@ from subjects.answers import Answer, Fault, Frame, Garbage, NotRun, Result
 from subjects.manifests import Capability
 
 if TYPE_CHECKING:
-    from simulation.controllers import Line
     from simulation.workers import Worker
 
 _MEAN_S, _CALM_S = 0.03, 0.005
@@ -87,12 +86,12 @@ class Desk:
         self._slow_until = self._worker.clock.now + for_s
         return True
 
-    def take(self, dispatch: Dispatch, exchange: Exchange, line: Line) -> None:
+    def take(self, dispatch: Dispatch, exchange: Exchange, answered: Callable[[Answer], None]) -> None:
         """A dispatch arrives: turn it away, or start on it."""
 
         def answer(given: Answer) -> None:
             if self._worker.cut_at is None:
-                exchange.carry("answer", line.answer, given)
+                exchange.carry("answer", answered, given)
 
         kind = exchange.mishap("work")
         at = (dispatch.address, dispatch.version)

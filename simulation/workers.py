@@ -10,13 +10,13 @@ import msgspec
 from controller.core.commands import Dispatch
 from controller.core.events import DeregisterAsked, HeartbeatSeen, RegisterAsked
 from simulation.callers import Exchange
-from simulation.controllers import INTERVAL_S, Line
+from simulation.controllers import INTERVAL_S
 from simulation.dice import Dice
 from simulation.plan import PROMISES
 from simulation.process import Process
 from simulation.stream import digest_of
 from simulation.work import Desk
-from subjects.answers import NO_RESPONDERS
+from subjects.answers import NO_RESPONDERS, Answer
 from subjects.manifests import Capability, Manifest
 from subjects.messages import Control, Deregister, Heartbeat
 from subjects.tokens import WorkerId
@@ -144,12 +144,12 @@ class Worker(Process):
 
     # Work -------------------------------------------------------------------------------
 
-    def arrive(self, dispatch: Dispatch, exchange: Exchange, line: Line) -> None:
+    def arrive(self, dispatch: Dispatch, exchange: Exchange, answered: Callable[[Answer], None]) -> None:
         """nats-server has a dispatch for it."""
         if self.listed:
-            self.receive(self.desk.take, dispatch, exchange, line)
+            self.receive(self.desk.take, dispatch, exchange, answered)
         else:
-            exchange.carry("answer", line.answer, NO_RESPONDERS)
+            exchange.carry("answer", answered, NO_RESPONDERS)
 
     # Troubles -----------------------------------------------------------------------------
 

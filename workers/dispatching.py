@@ -41,11 +41,14 @@ class _Place:
 
     __slots__ = ("equipment", "limit", "threads", "timeout_s", "used")
 
-    def __init__(self, equipment: Equipment) -> None:
+    def __init__(self) -> None:
+        self.used = 0
+
+    def equip(self, equipment: Equipment) -> None:
+        """Serve with ``equipment`` from now on; what runs goes on, and keeps its place."""
         self.equipment = equipment
         offer = equipment.offer
         self.limit = offer.capability.max_concurrency
-        self.used = 0
         declared = (offer.capability.constraints or {}).get("timeout_s")
         self.timeout_s = float(declared) if isinstance(declared, int | float) and declared > 0 else float("inf")
         plain = offer.handler.kind == "plain"
@@ -66,19 +69,28 @@ class Dispatching:
     ) -> None:
         self.draining = False
         self._subjects = subjects
+        self._worker_id = worker_id
         self._outbox = outbox
+        self._calls = calls
+        self._resources = resources or {}
         self._runs: dict[str, tuple[Run, _Place]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._loop = asyncio.get_running_loop()
         self._places: dict[tuple[str, str], _Place] = {}
+        self.replace(offers)
+
+    def replace(self, offers: Iterable[Offer]) -> None:
+        """Take dispatches of ``offers``, and no more of those before. What runs goes on, and keeps its place."""
+        before, self._places = self._places, {}
         versions: dict[str, list[str]] = {}
         for offer in offers:
-            subject = subjects.worker(worker_id, offer.capability.id)
+            subject = self._subjects.worker(self._worker_id, offer.capability.id)
             needs = offer.handler.needs
-            injection = Injection(offer.plan, needs, resources or {}) if needs else None
-            equipment = Equipment(offer, injection, outbox, calls, self._loop)
-            self._places[subject, offer.capability.version] = _Place(equipment)
+            injection = Injection(offer.plan, needs, self._resources) if needs else None
+            key = subject, offer.capability.version
+            place = self._places[key] = before.get(key) or _Place()
+            place.equip(Equipment(offer, injection, self._outbox, self._calls, self._loop))
             versions.setdefault(subject, []).append(offer.capability.version)
         self.capacity = sum(place.limit for place in self._places.values())
         for subject, offered in versions.items():  # a dispatch that names no version means the newest
@@ -153,9 +165,9 @@ class Dispatching:
         run.stop(Fault(504, f"The worker ran out of time: the work was not done within {timeout_s * 1000:.0f} ms"))
 
     def cancel(self, dispatch_id: str) -> None:
-        """Stop one run; an unknown id is one that has just ended."""
+        """Stop one run; an unknown id is one that has just ended. One that was answered may be cleaning up."""
         found = self._runs.get(dispatch_id)
-        if found is not None:
+        if found is not None and not found[0].answered:
             found[0].stop(_CANCELLED)
 
     async def drain(self, timeout_s: float) -> int:

@@ -36,17 +36,15 @@ class Standing:
         self._worker_id = worker_id
         self._instance = secrets.token_hex(8)
         self._outbox = Outbox(bus)
-        self._calls = Calls(bus, subjects.prefix)
+        self._desk = Dispatching(subjects, worker_id, (), self._outbox, Calls(bus, subjects.prefix))
         self._offers: tuple[Offer, ...] = ()
-        self._desks: list[Dispatching] = []
-        """The one that takes dispatches, and those before it that have work."""
         self._draining: asyncio.Task[None] | None = None
         """Set once a controller told it to drain: it leaves then, and does not come back by itself."""
 
     async def begin(self) -> None:
         """Listen: a dispatch may follow a registration at once."""
         everything = self._subjects.worker_all(self._worker_id)
-        self._dispatches = await self._bus.subscribe(everything, self._on_dispatch, QUEUE_WORKER)
+        self._dispatches = await self._bus.subscribe(everything, self._desk.on_dispatch, QUEUE_WORKER)
         await self._bus.subscribe(self._subjects.control(self._worker_id), self._on_control)
 
     def offer(self, worker: Worker) -> None:
@@ -57,8 +55,8 @@ class Standing:
         labels = {offer.label for offer in offers}
         # A controller that has not heard of the change yet still sends what was offered before it.
         gone = (offer for offer in before if offer.label not in labels)
-        desk = Dispatching(self._subjects, self._worker_id, (*offers, *gone), self._outbox, self._calls)
-        self._desks = [desk, *(busy for busy in self._desks if busy.in_flight)]
+        self._desk.replace((*offers, *gone))
+        self._desk.draining = False
         self._offers = offers
         manifest = worker.manifest(self._worker_id, self._instance)
         if self.membership is None:
@@ -71,19 +69,18 @@ class Standing:
         """Take no more work, and say no more: what still runs is lost to its callers unless it is answered soon."""
         membership, self.membership = self.membership, None
         if membership is not None:
-            self._desks[0].draining = True
+            self._desk.draining = True
             await membership.leave(reason)
             membership.stop()
 
     async def end(self, patience_s: float) -> None:
         """Leave, finish what runs within ``patience_s`` seconds, and stop listening."""
         membership = self.membership
-        for desk in self._desks:
-            desk.draining = True
+        self._desk.draining = True
         leaving = [membership.leave("shutdown")] if membership is not None else []
         # Of what runs while the service is away, nobody will bring the end.
         patience_s = patience_s if membership is not None else 0.0
-        await asyncio.gather(*leaving, *(desk.drain(patience_s) for desk in self._desks))
+        await asyncio.gather(*leaving, self._desk.drain(patience_s))
         if membership is not None:
             membership.stop()
         # A controller that has not heard yet is told "draining" until here, and "nobody listens" afterwards.
@@ -98,11 +95,7 @@ class Standing:
 
     def _load(self) -> Load:
         capacity = sum(offer.capability.max_concurrency for offer in self._offers)
-        return Load(sum(desk.in_flight for desk in self._desks), capacity, self._desks[0].draining)
-
-    def _on_dispatch(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
-        if self._desks:
-            self._desks[0].on_dispatch(subject, reply, headers, body)
+        return Load(self._desk.in_flight, capacity, self._desk.draining)
 
     def _on_control(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         control = parse_control(body)
@@ -111,11 +104,10 @@ class Standing:
             return
         match control.op:
             case "cancel":
-                for desk in self._desks:
-                    desk.cancel(control.dispatch_id or "")
+                self._desk.cancel(control.dispatch_id or "")
             case "reregister":
                 self.due()
             case "drain" if self.membership is not None:
                 log.info("%s is told to drain", self._worker_id)
-                self._desks[0].draining = True
+                self._desk.draining = True
                 self._draining = asyncio.create_task(self.membership.leave("drain"))

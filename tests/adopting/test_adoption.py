@@ -168,6 +168,30 @@ async def test_an_instance_gets_no_more_at_once_than_it_is_said_to_take(
     assert await most(first, second) <= 4
 
 
+async def test_what_runs_through_a_change_of_the_service_keeps_its_place(
+    start_service: StartService, adopting: Adopt, caller: Caller
+) -> None:
+    """The worker keeps to its places itself, since another controller may not know of what runs."""
+    go_on = asyncio.Event()
+
+    async def wait(request: Request) -> None:
+        await go_on.wait()
+        await request.respond(b"1")
+
+    service = await start_service(endpoints={"wait": wait}, at_once=True)
+    await adopting(max_concurrency=1)
+    asked = asyncio.create_task(caller.ask("orders:wait"))
+    await until(lambda: service.running == 1)
+    await service.add("second")
+    await until_offered(caller, "orders:wait@1.2.0", "orders:second@1.2.0")
+    dispatch = [("Crank-Dispatch-Id", "d-1"), ("Crank-Request-Id", "r-1")]
+    dispatch += [("Crank-Attempt", "1"), ("Crank-Timeout-Ms", "5000")]
+    answer = await caller.bus.request("crank.worker.a-1.orders.wait", b"", build_block(dispatch))
+    assert b"Crank-Not-Run: busy" in (answer.headers or b"")
+    go_on.set()
+    assert (await asked)[:2] == (0, 1)
+
+
 async def test_stopping_finishes_what_runs(start_service: StartService, adopting: Adopt, caller: Caller) -> None:
     """And leaves then."""
     go_on = asyncio.Event()

@@ -56,7 +56,7 @@ class Response(Generic[T]):
 
 def is_content_type(text: object) -> bool:
     """Whether ``text`` can stand in ``Content-Type``."""
-    return isinstance(text, str) and text.isprintable() and 0 < len(text) <= MAX_CONTENT_TYPE_CHARS
+    return isinstance(text, str) and text.isascii() and text.isprintable() and 0 < len(text) <= MAX_CONTENT_TYPE_CHARS
 
 
 def value_type(hint: Any) -> Any:

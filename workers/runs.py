@@ -97,7 +97,9 @@ class Run:
             if not self.answered:  # the handler's own: something that it waited for was cancelled
                 self.answer(self.fault(error))
             raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # whatever one handler raises, the others go on
+        except (KeyboardInterrupt, GeneratorExit):  # the process ends, or its loop is gone
+            raise
+        except BaseException as error:  # noqa: BLE001  # whatever one handler raises, the others go on
             self.answer(self.fault(error))
 
     async def _injected(self, body: bytes) -> Terminal:

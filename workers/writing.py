@@ -35,7 +35,7 @@ def result_of(offer: Offer, value: Any, max_bytes: int) -> Terminal:
     """
     if isinstance(value, _SAID):
         if isinstance(value, Result):
-            _check_size(offer, len(value.body), len(value.passed), "answer", max_bytes)
+            _check_size(offer, len(value.body), value.passed, "answer", max_bytes)
         return value
     return Result(*written(offer, value, offer.handler.encode, "answer", max_bytes))
 
@@ -51,12 +51,12 @@ def written(offer: Offer, value: Any, encode: Encode, what: str, max_bytes: int)
     if isinstance(value, Response):
         label, passed, value = value.content_type or label, value.lines(), value.value
     body, content_type = encode(value)
-    _check_size(offer, len(body), len(passed), what, max_bytes)
+    _check_size(offer, len(body), passed, what, max_bytes)
     return body, passed, label or content_type
 
 
-def _check_size(offer: Offer, size: int, head: int, what: str, max_bytes: int) -> None:
-    limit = max_bytes - head
+def _check_size(offer: Offer, size: int, passed: str, what: str, max_bytes: int) -> None:
+    limit = max_bytes - len(passed.encode()) if passed else max_bytes
     if offer.capability.constraints:
         declared = offer.capability.constraints.get("max_output_bytes")
         if isinstance(declared, int) and declared > 0:

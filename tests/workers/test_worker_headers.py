@@ -93,6 +93,7 @@ def _odd() -> Response[Opaque]: ...
         ({"headers": {"A": "x" * MAX_BLOCK_BYTES}}, str(MAX_BLOCK_BYTES)),
         ({"content_type": "a/b\r\nX: y"}, "content_type is a media type"),
         ({"content_type": ""}, "content_type is a media type"),
+        ({"content_type": "text/plain; name=né"}, "content_type is a media type"),
     ],
 )
 def test_what_cannot_be_a_header_is_refused_where_it_is_made(given: dict[str, Any], says: str) -> None:
@@ -119,14 +120,15 @@ async def test_an_answer_that_its_headers_make_too_large_is_refused(peer: Peer, 
     room = peer.bus.max_body_bytes
 
     @worker.capability("a:b")
-    async def full(head: int) -> Response[bytes]:
-        return Response(b"x" * (room - 1000), headers={"A": "x" * head})
+    async def full(head: str) -> Response[bytes]:
+        return Response(b"x" * (room - 3000), headers={"A": head})
 
     await serve(worker)
-    assert isinstance(await peer.ask("a:b", b"100"), Result)
-    fault = await peer.ask("a:b", b"2000")
-    assert isinstance(fault, Fault)
-    assert (fault.code, f"{room - 1000} bytes" in fault.message) == (500, True)
+    assert isinstance(await peer.ask("a:b", b"x" * 2000), Result)
+    for head in (b"x" * 4000, "é".encode() * 2000):
+        fault = await peer.ask("a:b", head)
+        assert isinstance(fault, Fault)
+        assert (fault.code, f"{room - 3000} bytes" in fault.message) == (500, True)
 
 
 async def test_a_handler_sees_the_callers_own_headers(peer: Peer, serve: Serve) -> None:

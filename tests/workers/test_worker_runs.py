@@ -177,6 +177,47 @@ async def test_a_handler_that_will_not_be_cancelled_keeps_its_place_and_answers_
     assert exchange.messages.empty()
 
 
+async def test_a_second_cancel_does_not_disturb_the_cleaning_up_after_the_first(peer: Peer, serve: Serve) -> None:
+    """What a handler closes when it is cancelled may take its time."""
+    worker, gate = Worker("t"), asyncio.Event()
+    ended: list[str] = []
+
+    @worker.capability("a:b")
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("cleaning")
+            await gate.wait()
+            ended.append("clean")
+
+    await serve(worker)
+    exchange = await peer.send("a:b", dispatch_id="d")
+    await until(lambda: peer.heartbeats and peer.heartbeats[-1].in_flight == 1)
+    peer.control("cancel", "d")
+    await until(lambda: ended == ["cleaning"])
+    peer.control("cancel", "d")
+    assert await exchange.next() == Fault(499, "The request was cancelled")
+    assert await peer.ask("a:b") == NotRun("busy")
+    gate.set()
+    await until(lambda: peer.heartbeats[-1].in_flight == 0)
+    assert ended == ["cleaning", "clean"]
+
+
+async def test_whatever_a_handler_raises_is_answered(peer: Peer, serve: Serve) -> None:
+    """What a test's own tools raise is no ``Exception``, and the caller would wait for its deadline."""
+    worker = Worker("t")
+
+    @worker.capability("a:b")
+    async def unwanted() -> None:
+        pytest.fail("it should not be called")
+
+    await serve(worker)
+    fault = await peer.ask("a:b")
+    assert isinstance(fault, Fault)
+    assert fault.code == 500
+
+
 async def test_what_a_handler_waited_for_was_cancelled(peer: Peer, serve: Serve) -> None:
     """A cancellation of the handler's own is a failure like any other."""
     worker = Worker("t")

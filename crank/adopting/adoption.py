@@ -138,8 +138,6 @@ class _Adoption:
                 worker.capability(offer.capability, version=offer.version, **offer.metadata)(handler)
             except DeclarationError as error:
                 remarks.append(f"left out: {error}")
-            except RecursionError:
-                remarks.append(f"left out: the metadata of {offer.capability} is nested too deep")
             else:
                 offered.append(offer)
         whole = parse_manifest(encode(worker.manifest(self._worker_id)), self._worker_id) if offered else None

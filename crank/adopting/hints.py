@@ -15,10 +15,11 @@ from subjects.errors import describe
 from workers.declarations import Metadata
 
 _PREFIX = "crank."
-# An endpoint answers once, so it is never streaming.
-_FIELDS = sorted(Metadata.__annotations__.keys() - {"streaming"})
-# A schema of a few pages.
-_MAX_CHARS = 16 * 1024
+# An endpoint answers once, and calls nobody as this worker. It checks its payloads itself: one schema that controllers
+# do not take would have the whole worker refused, and with it all other endpoints.
+_NOT_HINTED = {"streaming", "required_capabilities", "input_schema", "output_schema"}
+_FIELDS = sorted(Metadata.__annotations__.keys() - _NOT_HINTED)
+_MAX_CHARS = 1024
 
 
 def hints_of(service: Mapping[str, Any] | None, endpoint: Mapping[str, Any] | None) -> Metadata | str:
@@ -33,7 +34,8 @@ def hints_of(service: Mapping[str, Any] | None, endpoint: Mapping[str, Any] | No
         field = key.removeprefix(_PREFIX)
         if field not in _FIELDS:
             near = difflib.get_close_matches(field[:64], _FIELDS, 1)
-            return f"its metadata has {describe(key)}; did you mean {_PREFIX}{near[0] if near else 'idempotent'}?"
+            advice = f"did you mean {_PREFIX}{near[0]}?" if near else f"after {_PREFIX} comes {', '.join(_FIELDS)}"
+            return f"its metadata has {describe(key)}; {advice}"
         if not isinstance(value, str) or len(value) > _MAX_CHARS:
             return f"its metadata {key} is not a text of at most {_MAX_CHARS} characters"
         try:

@@ -54,9 +54,9 @@ async def test_lies_beside_a_service_change_nothing_for_it(
         {"name": "steal", "subject": "crank.deregister.a-1"},
         {"name": "all", "subject": ">"},
         {"name": "inject", "subject": "a\r\nPUB b 0\r\n"},
-        {"name": "deep", "subject": "deep", "metadata": {"crank.input_schema": "[" * 9000}},
-        {"name": "nested", "subject": "nested", "metadata": {"crank.input_schema": '{"a":' * 300 + "1" + "}" * 300}},
-        {"name": "deeper", "subject": "deeper", "metadata": {"crank.input_schema": '{"a":' * 900 + "1" + "}" * 900}},
+        {"name": "long", "subject": "long", "metadata": {"crank.constraints": "[" * 9000}},
+        {"name": "deep", "subject": "deep", "metadata": {"crank.constraints": '{"a":' * 160 + "1" + "}" * 160}},
+        {"name": "shut", "subject": "shut", "metadata": {"crank.input_schema": '{"pattern": "(?=a)"}'}},
         {"name": "much", "subject": "much", "metadata": {"crank.max_concurrency": "99999999"}},
         {"name": "price", "subject": "price", "metadata": {"crank.cost_tokens_per_invocation": "-1"}},
     ]

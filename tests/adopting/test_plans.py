@@ -79,6 +79,7 @@ def test_metadata_of_ours_is_read_as_fields_of_the_manifest() -> None:
         (Endpoint("", "shop.total"), "--as shop.total=VERB:NAME"),
         (Endpoint("total", "s", metadata={"crank.idempotnt": "true"}), "did you mean crank.idempotent?"),
         (Endpoint("total", "s", metadata={"crank.streaming": "true"}), "'crank.streaming'; did you mean"),
+        (Endpoint("total", "s", metadata={"crank.input_schema": "true"}), "'crank.input_schema'; after crank. comes"),
         (Endpoint("total", "s", metadata={"crank.max_concurrency": "many"}), "which is no number"),
         (Endpoint("total", "s", metadata={"crank.idempotent": True}), "is not a text"),
     ],

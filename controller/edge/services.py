@@ -32,6 +32,8 @@ _VERSIONS_SHOWN = 10
 # An answer is sent again for so many times as long as it took to make: thousands of capabilities take some 20 ms, and
 # who asks over and over gets a twentieth of the controller's time, and no more.
 _REST = 20
+# Nor more than this much of what the connection takes meanwhile: those thousands are a megabyte for each who asks.
+_MOST_BYTES = 16 * 1024 * 1024
 # What the envelope says beside the endpoints' own bytes: how many are missing.
 _MISSING_BYTES = 64
 _CODES = {kind.suffix: kind.status for kind in ErrorKind}
@@ -60,8 +62,8 @@ class Services:
         self._reply_json = reply_json
         # Two installations may name their controllers alike; a part of a subject has 64 characters at most.
         self.id = f"{controller_id[:51]}-{secrets.token_hex(6)}"
-        self._made: dict[str, tuple[float, bytes]] = {}
-        """Answers by kind, and until when each is sent again."""
+        self._made: dict[str, tuple[float, int, bytes]] = {}
+        """Answers by kind: until when each is sent again, and how often."""
         self._started = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         self._identity: Row = {"name": SERVICE_NAME, "id": self.id, "version": _version("crank-router")}
         self._metadata = {
@@ -91,12 +93,14 @@ class Services:
         if not reply:
             return
         now = time.monotonic()
-        good_until, body = self._made.get(kind, (now, b""))
+        good_until, left, body = self._made.get(kind, (now, 0, b""))
         if now >= good_until:
             body = self._make(kind, more, row_of)
             done = time.monotonic()
-            self._made[kind] = (done + (done - now) * _REST, body)
-        self._reply_json(reply, body)
+            good_until, left = done + (done - now) * _REST, max(1, _MOST_BYTES // len(body))
+        if left:
+            self._made[kind] = (good_until, left - 1, body)
+            self._reply_json(reply, body)
 
     def _make(self, kind: str, more: Row, row_of: RowOf | None) -> bytes:
         answer = {"type": f"io.nats.micro.v1.{kind}_response", **self._identity, "metadata": self._metadata, **more}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bus import Bus
-from bus.connection import NoResponder
+from bus.connection import Handler, NoResponder
 from controller.app import Controller
 from controller.core.commands import Record
 from controller.core.model import DecisionRecord, Timings
@@ -277,25 +277,38 @@ def test_counts_of_capabilities_that_are_forgotten_do_not_pile_up(monkeypatch: p
     assert "test:made-up" not in sink.by_capability
 
 
-def test_who_asks_over_and_over_gets_an_answer_that_was_made_before() -> None:
-    """With a thousand capabilities an answer takes milliseconds to make; the next one is the same bytes."""
+def _serving_a_thousand(answers: list[bytes]) -> dict[str, Handler]:
+    """The handlers of a controller that knows a thousand capabilities, by subject; ``answers`` gets what is sent."""
     registry = Registry(2.0)
     for worker in range(10):
         offers = [{"verb": f"v{worker}", "name": f"n{at}", "version": "1.0.0"} for at in range(100)]
         manifest = parse_manifest(json.dumps({"worker_id": "w", "capabilities": offers}).encode(), "w")
         assert isinstance(manifest, Manifest)
         registry.accept(manifest, b"", 1, 0.0, heard=True)
+    records = RecordSink(registry.groups)
+    services = Services(Subjects(), "c" * 64, registry, records, 1 << 20, lambda reply, body: answers.append(body))
+    return dict(services.handlers())
+
+
+def test_who_asks_over_and_over_gets_an_answer_that_was_made_before() -> None:
+    """With a thousand capabilities an answer takes milliseconds to make; the next one is the same bytes."""
     answers: list[bytes] = []
-    services = Services(
-        Subjects(),
-        "c" * 64,
-        registry,
-        RecordSink(registry.groups),
-        1 << 20,
-        lambda reply, body: answers.append(body),
-    )
-    info = dict(services.handlers())["$SRV.INFO"]
+    info = _serving_a_thousand(answers)["$SRV.INFO"]
     for _ in range(20):
         info("$SRV.INFO", "reply", None, b"")
     assert len(json.loads(answers[0])["endpoints"]) == 1000
     assert any(one is another for one, another in pairwise(answers))
+
+
+def test_a_flood_of_questions_does_not_fill_the_connection() -> None:
+    """Of an answer that was made, 16 MB are sent; small ones are sent to whoever asks."""
+    answers: list[bytes] = []
+    handlers = _serving_a_thousand(answers)
+    for _ in range(1000):
+        handlers["$SRV.INFO"]("$SRV.INFO", "reply", None, b"")
+    made = len({id(answer) for answer in answers})
+    assert 15 << 20 < sum(map(len, answers)) <= made * 16 << 20
+    answers.clear()
+    for _ in range(1000):
+        handlers["$SRV.PING"]("$SRV.PING", "reply", None, b"")
+    assert len(answers) == 1000

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from bus import Bus, NoResponder
 from bus.connection import BusError
@@ -32,15 +33,18 @@ _MAX_CONTROLLERS = 1000
 _PAGE = 1000
 
 
+# Anybody can answer a ping.
+_Short = Annotated[str, Meta(max_length=64)]
+
+
 class _About(msgspec.Struct, frozen=True):
-    controller: str = "?"
-    prefix: str = ""
+    controller: _Short
+    prefix: _Short
 
 
 class _Ping(msgspec.Struct, frozen=True):
-    id: str
-    version: str = UNKNOWN
-    metadata: _About = _About()
+    version: _Short
+    metadata: _About
 
 
 class _Controller(msgspec.Struct, frozen=True):
@@ -124,7 +128,7 @@ async def controllers(bus: Bus) -> list[_Ping]:
 
 def _nobody(prefix: str, everyone: Iterable[_Ping]) -> Finding:
     said = f"no controller listens under the prefix {prefix!r}"
-    others = sorted({one.metadata.prefix for one in everyone} - {prefix, ""})
+    others = sorted({one.metadata.prefix for one in everyone} - {prefix})
     if others:
         said += f"; there are some under {some(others)}"
         return problem(CONTROLLERS, said, f"did you mean --prefix {others[0]}?")

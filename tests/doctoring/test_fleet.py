@@ -8,7 +8,7 @@ import pytest
 
 from bus import Bus
 from crank.natsd import NatsServer
-from tests.doctoring.looking import fault, looked
+from tests.doctoring.looking import fault, looked, of
 from tests.edge.conftest import StartController, StartWorker
 
 
@@ -40,6 +40,24 @@ async def test_controllers_of_one_name_and_of_another_version_are_told(
     await start_controller(controller_id="c-1")
     found = await fault(nats_server.url, "controllers")
     assert (found.result, found.found) == ("problem", "more than one controller is called c-1")
+
+
+async def test_what_no_controller_says_is_passed_over(
+    nats_server: NatsServer, start_controller: StartController
+) -> None:
+    """Anybody can answer where controllers do."""
+    bus = await Bus.connect(nats_server.url, name="liar")
+    long = b'{"id":"x","version":"9.9.9","metadata":{"prefix":"crank","controller":"' + b"x" * 65 + b'"}}'
+
+    def lie(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        for answer in (long, b"\xff", b"[" * 9000, b"{}"):
+            bus.publish(reply, answer)
+
+    await bus.subscribe("$SRV.PING.crank-controller", lie)
+    await start_controller(controller_id="c-1")
+    (found,) = of(await looked(nats_server.url), "controllers")
+    assert found.found.startswith("1 under the prefix crank: c-1, version ")
+    await bus.close()
 
 
 async def test_a_controller_that_is_stopped_is_told_from_none(

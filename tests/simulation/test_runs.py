@@ -52,7 +52,7 @@ def test_a_few_seeds_have_every_fault_and_every_outcome() -> None:
     assert outcomes["answered"] > outcomes.total() / 2
     for outcome in (
         *("cancelled", "deadline", "invalid_input", "no_match", "no_such_capability", "no_worker", "overloaded"),
-        *("policy_denied", "policy_unavailable", "store_unavailable", "worker_error", "worker_lost", "worker_protocol"),
+        *("store_unavailable", "worker_error", "worker_lost", "worker_protocol"),
     ):
         assert outcomes[outcome], outcome
 

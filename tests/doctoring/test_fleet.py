@@ -50,7 +50,7 @@ async def test_what_no_controller_says_is_passed_over(
     long = b'{"id":"x","version":"9.9.9","metadata":{"prefix":"crank","controller":"' + b"x" * 65 + b'"}}'
 
     def lie(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
-        for answer in (long, b"\xff", b"[" * 9000, b"{}"):
+        for answer in (long, b"\xff", b"[" * 9000, b"{}") if reply else ():
             bus.publish(reply, answer)
 
     await bus.subscribe("$SRV.PING.crank-controller", lie)

@@ -100,8 +100,10 @@ def body_of(data: object) -> bytes:
 def _merged(own: Mapping[str, str], given: Mapping[str, str]) -> list[tuple[str, str]]:
     """``own`` and ``given`` as header lines; of two names that differ only in case, ``given`` wins."""
     for name, value in given.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise failure(ErrorKind.MALFORMED, f"The header {name!r} must be text, not {value!r:.60}.")
+        if not isinstance(name, str) or not h.is_header_name(name):
+            raise failure(ErrorKind.MALFORMED, f"{name!r:.100} is not the name of a header.")
+        if not isinstance(value, str):
+            raise failure(ErrorKind.MALFORMED, f"The header {name} must be text, not {value!r:.60}.")
     names = {name.lower() for name in given}
     pairs = [pair for pair in own.items() if pair[0].lower() not in names]
     return [(name, h.one_line(value, _MAX_VALUE_CHARS)) for name, value in [*pairs, *given.items()]]

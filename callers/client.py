@@ -20,12 +20,10 @@ from bus.connection import BusError
 from callers.asking import Options, block_of, body_of, id_of
 from callers.failures import CrankError, Unreachable, failure, no_controller, unanswered
 from callers.frames import Answer, Frame, read_frame
+from callers.unread import MAX_BYTES, Unread, too_much
 from subjects.errors import ErrorKind
 from subjects.names import DEFAULT_PREFIX, Subjects
 from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability, is_token
-
-_Heard = tuple[bytes | None, bytes]
-"""Header block and body of a reply."""
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 # A controller that dies sends no end: without a time-out of the caller's own, this much silence ends a wait.
@@ -41,7 +39,7 @@ class Client:
         self._bus = bus
         self._subjects = Subjects(prefix)
         self._inbox = bus.new_inbox()
-        self._waiting: dict[str, asyncio.Queue[_Heard | None]] = {}
+        self._waiting: dict[str, Unread] = {}
 
     @classmethod
     async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 2.0) -> Self:
@@ -80,22 +78,27 @@ class Client:
     async def close(self) -> None:
         """Send what is pending and close; whoever still waits for an answer is told."""
         await self._bus.close()
-        for queue in self._waiting.values():
-            queue.put_nowait(None)
+        for unread in self._waiting.values():
+            unread.end(Unreachable("the client was closed before the answer came; the work may have run"))
 
     async def request(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
         """Ask, and wait for the whole answer. ``data`` and ``options`` as for ``stream``.
 
         Raises:
-            CrankError: refused or failed.
+            CrankError: refused or failed, or larger than memory is to be given for it: 413.
             Unreachable: there is nobody to ask.
 
         """
         chunks: list[bytes] = []
-        async for frame in self.stream(capability, data, **options):
-            if frame.kind != "progress":
-                chunks.append(frame.body)
-            last = frame
+        room = MAX_BYTES
+        async with contextlib.aclosing(self.stream(capability, data, **options)) as frames:
+            async for frame in frames:
+                if frame.kind != "progress":
+                    chunks.append(frame.body)
+                    room -= len(frame.body)
+                if room < 0:
+                    raise too_much("came; take them piece by piece with stream(…)", capability)
+                last = frame
         return Answer("end", last.seq, b"".join(chunks), last.meta, last.passed)
 
     async def stream(
@@ -116,17 +119,19 @@ class Client:
             raise failure(ErrorKind.MALFORMED, f"{capability!r} is not verb:name, each {TOKEN_RULE}.")
         body = body_of(data)
         rid = options["request_id"] = RequestId(id_of(options) or secrets.token_hex(16))
+        if not isinstance(rid, str) or not is_token(rid):  # it is put into the subject of a cancel
+            raise failure(ErrorKind.MALFORMED, f"The request id {rid!r:.100} is not {TOKEN_RULE}.")
         timeout_ms = options.get("timeout_ms")
         idle_s = options.get("idle_timeout_s", IDLE_TIMEOUT_S)
         patience_s = idle_s if timeout_ms is None else timeout_ms / 1000 + _GRACE_S
         block = block_of(options)
         inbox = f"{self._inbox}.{secrets.token_hex(8)}"
-        queue = self._waiting[inbox] = asyncio.Queue()
+        unread = self._waiting[inbox] = Unread()
         ended = False
         try:
             self._send(self._subjects.request(CapabilityId(capability)), body, block, inbox)
             while not ended:
-                frame = await self._next(queue, patience_s, rid)
+                frame = await self._next(unread, patience_s, rid)
                 ended = frame.kind == "end"
                 yield frame
         except CrankError as error:
@@ -141,21 +146,23 @@ class Client:
     def _send(self, subject: str, data: bytes, block: bytes, inbox: str) -> None:
         if self._bus.publish(subject, data, block, inbox):
             return
-        if not self._bus.connected:
-            raise Unreachable("the connection to the NATS server is gone; is it still running?")
-        raise failure(
-            ErrorKind.TOO_LARGE,
-            f"The request is {len(data)} bytes; the NATS server takes at most {self._bus.max_body_bytes}.",
-        )
+        size, most = len(block) + len(data), self._bus.max_payload_bytes
+        if size > most:
+            raise failure(
+                ErrorKind.TOO_LARGE,
+                f"The request is {size} bytes with its headers; the NATS server takes at most {most}.",
+            )
+        raise Unreachable("the connection to the NATS server is gone, or it reads nothing; is it still running?")
 
-    async def _next(self, queue: asyncio.Queue[_Heard | None], patience_s: float, request_id: RequestId) -> Frame:
+    async def _next(self, unread: Unread, patience_s: float, request_id: RequestId) -> Frame:
         try:
-            heard = await asyncio.wait_for(queue.get(), patience_s)
+            heard = await asyncio.wait_for(unread.next(), patience_s)
         except TimeoutError:
             self._give_up(request_id)
             raise unanswered(patience_s, request_id) from None
-        if heard is None:
-            raise Unreachable("the client was closed before the answer came; the work may have run")
+        except CrankError:  # nobody here takes what still comes
+            self._give_up(request_id)
+            raise
         return read_frame(*heard, self._subjects.prefix)
 
     def _give_up(self, request_id: RequestId) -> None:
@@ -216,6 +223,6 @@ class Client:
         return read_frame(message.headers, message.body, self._subjects.prefix).body
 
     def _on_reply(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
-        queue = self._waiting.get(subject)
-        if queue is not None:
-            queue.put_nowait((headers, body))
+        unread = self._waiting.get(subject)
+        if unread is not None:
+            unread.put(headers, body)

@@ -48,10 +48,12 @@ MAX_CONTENT_TYPE_CHARS = 255
 _START = "NATS/1.0"
 # One pass over the block: a status line, then `name: value` lines without control characters, then an empty line.
 # A stray CR or LF inside a value would become a header of its own at the worker. Names are ADR-4's: printable ASCII.
+_NAME = r"[!-9;-~]{1,128}"
 _block = re.compile(
     r"NATS/1\.0(?: ([1-9][0-9]{2})?[^\r\n]*)?\r\n"
-    r"((?:[!-9;-~]{1,128}:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*)\r\n"
+    rf"((?:{_NAME}:[^\x00-\x08\x0a-\x1f\x7f]*\r\n)*)\r\n"
 ).fullmatch
+_name = re.compile(_NAME).fullmatch
 
 _OURS = frozenset({TRACEPARENT, TRACESTATE, IDEMPOTENCY_KEY.lower(), CONTENT_TYPE.lower()})
 _OUR_PREFIXES = ("crank-", "nats-")
@@ -122,6 +124,11 @@ def belongs_to_contract(name: str) -> bool:
     """Whether a header of this name has a meaning here, and is therefore nobody's to pass on."""
     low = name.lower()
     return low in _OURS or low.startswith(_OUR_PREFIXES)
+
+
+def is_header_name(text: str) -> bool:
+    """Whether ``text`` can be a header's name."""
+    return _name(text) is not None
 
 
 def is_header_value(text: str) -> bool:

@@ -5,7 +5,6 @@ Handlers return it; ``workers.handlers`` reads it in a signature, ``workers.runs
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from subjects.headers import (
     MAX_BLOCK_BYTES,
     MAX_CONTENT_TYPE_CHARS,
     belongs_to_contract,
+    is_header_name,
     is_header_value,
 )
 
 T = TypeVar("T")
-_header_name = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}").fullmatch
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def value_type(hint: Any) -> Any:
 
 
 def _check(name: object, value: object) -> None:
-    if not isinstance(name, str) or not _header_name(name):
+    if not isinstance(name, str) or not is_header_name(name):
         raise ValueError(f"{name!r:.100} is not the name of a header")
     if name.lower() == CONTENT_TYPE.lower():
         raise ValueError("the content type is said with content_type=…")

@@ -139,6 +139,31 @@ async def test_leaving_the_loop_or_being_cancelled_cancels_the_request(nats_serv
     await peer.stop()
 
 
+async def test_an_answer_without_end_fills_no_memory(
+    nats_server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies unread is bounded, and so is an answer that is wanted whole; the request is cancelled."""
+    for module in ("client", "unread"):
+        monkeypatch.setattr(f"callers.{module}.MAX_BYTES", 5000)
+    peer = await _peer(nats_server, *[_frame("chunk", at, b"x" * 1000) for at in range(8)])
+    stream = client.stream("a:b", request_id="r-11")
+    assert (await anext(stream)).seq == 0
+    await asyncio.sleep(0.05)
+    seen = []
+    with pytest.raises(CrankError, match="lies unread") as caught:
+        seen += [frame.seq async for frame in stream]
+    assert caught.value.kind is ErrorKind.TOO_LARGE
+    await _until_asked(peer, "crank.cancel.r-11")
+    await peer.stop()
+    monkeypatch.setattr("callers.unread.MAX_BYTES", 50_000)
+    peer = await _peer(nats_server, *[_frame("chunk", at, b"x" * 1000) for at in range(8)])
+    with pytest.raises(CrankError, match="piece by piece with stream") as caught:
+        await client.request("a:b", request_id="r-12")
+    assert caught.value.capability == "a:b"
+    await _until_asked(peer, "crank.cancel.r-12")
+    await peer.stop()
+
+
 async def test_bytes_that_are_no_headers_are_a_failure_and_no_crash(nats_server: NatsServer, client: Client) -> None:
     """A reply that cannot be read is 502."""
     peer = await _peer(nats_server, (b"NATS/1.0\r\n\xff: x\r\n\r\n", b""))
@@ -244,6 +269,23 @@ async def test_headers_that_are_no_text_are_refused_here(client: Client) -> None
     """A number is written as text by whoever means one."""
     with pytest.raises(CrankError, match="X-Count"):
         await client.request("a:b", headers={"X-Count": 3})  # type: ignore[dict-item]
+    for name in ("X-A: 1\r\nCrank-Priority", "\udc80", "X A", ""):
+        with pytest.raises(CrankError, match="is not the name of a header"):
+            await client.request("a:b", headers={name: "x"})
+
+
+async def test_an_id_that_is_none_is_refused_here(nats_server: NatsServer, client: Client) -> None:
+    """It could not be cancelled, which whoever stops waiting would hear instead of having stopped."""
+    peer = await _peer(nats_server)
+    for options in ({"request_id": "a b"}, {"headers": {"Crank-Request-Id": "a.b\r\nPUB"}}):
+        asking = asyncio.create_task(client.request("a:b", **options))  # type: ignore[arg-type]
+        await asyncio.sleep(0.02)
+        asking.cancel()
+        with pytest.raises(CrankError, match="The request id 'a") as caught:
+            await asking
+        assert caught.value.kind is ErrorKind.MALFORMED
+    assert peer.asked == []
+    await peer.stop()
 
 
 async def _until_asked(peer: Peer, subject: str) -> None:

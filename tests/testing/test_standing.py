@@ -75,7 +75,8 @@ async def test_work_that_a_full_worker_turns_away_is_done_by_another(serving: Se
             gates["hold"].set()
             held, answer = await holding, await asking
             assert answer.body == b"quick"
-            assert int(answer.meta["crank-attempts"]) > 1
+            # The full one was tried by whichever request was given to it first; the other may have waited instead.
+            assert max(int(each.meta["crank-attempts"]) for each in (held, answer)) > 1
             assert answer.meta["crank-worker"] == held.meta["crank-worker"]
             gates["hang"].set()
     finally:

@@ -152,7 +152,7 @@ class _Adoption:
         for remark in [remark for remark in remarks if remark not in self._said][:MAX_LINES]:
             log.warning("%s: %s", self._service, one_line(remark, _MAX_REMARK_CHARS))
         self._said = frozenset(remarks)
-        if offered == self._offered:
+        if offered == self._offered or self.standing.drained:
             return
         before, self._offered = self._offered, offered
         if offered:

@@ -39,7 +39,6 @@ class Standing:
         self._desk = Dispatching(subjects, worker_id, (), self._outbox, Calls(bus, subjects.prefix))
         self._offers: tuple[Offer, ...] = ()
         self._draining: asyncio.Task[None] | None = None
-        """Set once a controller told it to drain: it leaves then, and does not come back by itself."""
 
     async def begin(self) -> None:
         """Listen: a dispatch may follow a registration at once."""
@@ -47,10 +46,13 @@ class Standing:
         self._dispatches = await self._bus.subscribe(everything, self._desk.on_dispatch, QUEUE_WORKER)
         await self._bus.subscribe(self._subjects.control(self._worker_id), self._on_control)
 
+    @property
+    def drained(self) -> bool:
+        """Whether a controller told it to drain: it leaves then, and is not offered again."""
+        return self._draining is not None
+
     def offer(self, worker: Worker) -> None:
         """Offer what ``worker`` does, in place of what was offered before. What runs goes on."""
-        if self._draining is not None:
-            return
         offers, before = worker.offers, self._offers
         labels = {offer.label for offer in offers}
         # A controller that has not heard of the change yet still sends what was offered before it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 
 import pytest
 from nats.micro.request import Request, ServiceError
@@ -294,13 +295,15 @@ async def test_a_service_that_answers_no_pings_is_given_up_after_three(
 async def test_an_adoption_that_is_told_to_drain_leaves_and_stays_away(
     start_service: StartService, adopting: Adopt, caller: Caller, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As every worker; also when the service changes afterwards."""
+    """As every worker; also when the service changes afterwards, of which nothing is said that is not so."""
+    caplog.set_level(logging.INFO, "crank.adopt")
     await start_service()
     adopted = await adopting()
     caller.bus.publish("crank.control.a-1", b'{"op":"drain"}')
     await until_offered(caller)
     await start_service(version="1.1.0")
     await until(lambda: "offered as 1.1.0" in caplog.text)
+    assert caplog.text.count("and offers") == 1
     assert (await caller.ask("orders:echo"))[1]["type"] == "urn:crank:error:no_worker"
     adopted.stop.set()
     await asyncio.wait_for(adopted.task, 5)

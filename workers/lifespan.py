@@ -1,7 +1,7 @@
 """Owns what a worker opens once: its lifespans, in order before it registers, closed in reverse after it has drained.
 
-All in one task, since what is entered in a task is often to be left in the same one; what is plain among them runs in
-threads. ``workers.runtime`` calls it.
+All in one task, and what is plain among them in one thread, since what is entered in one is often to be left in the
+same. ``workers.runtime`` calls it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import contextlib
 import logging
 import traceback
 from collections.abc import AsyncIterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from workers.dependencies import Plan, Provider, name_of
@@ -57,20 +59,22 @@ class Lifespan:
             self._task.result()
 
     async def _live(self, plan: Plan) -> None:
+        thread = ThreadPoolExecutor(1, "crank-lifespan")
         async with contextlib.AsyncExitStack() as stack:
+            stack.callback(thread.shutdown, wait=False)
             for provider in plan:
                 given = {name: self.resources[key] for name, key in provider.needs.items()}
-                self.resources[provider.key] = await stack.enter_async_context(_told(provider, given))
+                self.resources[provider.key] = await stack.enter_async_context(_told(provider, given, thread))
             self._opened.set_result(None)
             await self._closing.wait()
 
 
 @contextlib.asynccontextmanager
-async def _told(provider: Provider, given: dict[str, Any]) -> AsyncIterator[Any]:
+async def _told(provider: Provider, given: dict[str, Any], thread: Executor) -> AsyncIterator[Any]:
     """The lifespan; whatever it raises, as what a person is told."""
     doing = "open"
     try:
-        async with _open(provider, given) as value:
+        async with _open(provider, given, thread) as value:
             doing = "close"
             yield value
     except LifespanError:  # of one that was opened after it
@@ -91,7 +95,8 @@ def _place(provider: Provider, error: Exception) -> str:
 
 
 @contextlib.asynccontextmanager
-async def _open(provider: Provider, given: dict[str, Any]) -> AsyncIterator[Any]:
+async def _open(provider: Provider, given: dict[str, Any], thread: Executor) -> AsyncIterator[Any]:
+    run = partial(asyncio.get_running_loop().run_in_executor, thread)
     match provider.kind:
         case "async generator":
             async with contextlib.asynccontextmanager(provider.function)(**given) as value:
@@ -100,10 +105,10 @@ async def _open(provider: Provider, given: dict[str, Any]) -> AsyncIterator[Any]
             yield await provider.function(**given)
         case "plain generator":
             manager = contextlib.contextmanager(provider.function)(**given)
-            value = await asyncio.to_thread(manager.__enter__)
+            value = await run(manager.__enter__)
             try:
                 yield value
             finally:
-                await asyncio.to_thread(manager.__exit__, None, None, None)
+                await run(manager.__exit__, None, None, None)
         case "plain":
-            yield await asyncio.to_thread(provider.function, **given)
+            yield await run(partial(provider.function, **given))

@@ -269,6 +269,32 @@ async def test_a_lifespan_that_does_not_close_is_told_after_the_others_are_close
     assert log[-1] == "close first"
 
 
+async def test_a_plain_lifespan_is_closed_in_the_thread_that_opened_it(serving: Serving) -> None:
+    """As a database's connection demands, however many threads there are meanwhile."""
+    worker = Worker("t")
+    threads: list[threading.Thread] = []
+
+    @worker.lifespan
+    def first() -> Iterator[None]:
+        threads.append(threading.current_thread())
+        yield
+        threads.append(threading.current_thread())
+
+    @worker.lifespan
+    def second() -> None:
+        threads.append(threading.current_thread())
+
+    @worker.capability("t:t")
+    async def handler() -> None:
+        together = threading.Barrier(4)
+        await asyncio.gather(*(asyncio.to_thread(together.wait, 5) for _ in range(4)))
+
+    async with serving(worker) as client:
+        await client.request("t:t")
+    assert threads == [threads[0]] * 3
+    assert threads[0] is not threading.main_thread()
+
+
 async def test_dependencies_can_be_replaced_for_a_test(serving: Serving) -> None:
     """Those of a dispatch and lifespans; a replacement may need others itself, and what it replaces is never opened."""
     log = Log()

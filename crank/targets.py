@@ -110,10 +110,10 @@ def _check_module(module: str, attribute: str, folder: Path) -> None:
 
 
 def _place_of(target: str, folder: Path) -> _Place:
-    place, _, attribute = target.partition(":")
-    if not place.endswith(".py"):
-        return _Place(place, attribute, None)
-    return _Place(place, attribute or "worker", Path(os.path.normpath(folder / place)))
+    place, colon, attribute = target.partition(":")
+    if place.endswith(".py"):
+        return _Place(place, attribute or "worker", Path(os.path.normpath(folder / place)))
+    return _Place(place, attribute or ("worker" if colon else ""), None)
 
 
 def _module_of(file: Path, folder: Path) -> str:

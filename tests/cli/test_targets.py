@@ -74,6 +74,11 @@ def test_a_hidden_module_that_is_imported_further_down_is_told_as_well(tmp_path:
     assert "lib_c.py:1" in _refused("app_c:worker", folder)
 
 
+def test_a_target_that_ends_with_its_colon_means_the_attribute_worker(tmp_path: Path) -> None:
+    """In the user's folder too."""
+    assert load_worker("app_k:", _project(tmp_path, app_k=_WORKER + _OFFER)).name == "own"
+
+
 def test_a_project_with_a_workers_folder_that_nothing_imports_works(tmp_path: Path) -> None:
     """The name alone hurts nobody; nor does a clone of Crank beside the worker."""
     folder = _project(tmp_path, app_d=_WORKER + _OFFER, workers__mine="X = 1", crank__docs__x="")

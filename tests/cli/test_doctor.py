@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from crank.doctoring.here import NATS_PY_SERIES, judge_versions
 from crank.natsd import NatsServer
 from tests.cli.conftest import ROOT, Crank, clean_environment
+from tests.cli.installation import Up
 
 Env = dict[str, str]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
@@ -25,6 +27,16 @@ CHECKS = [
     "settings", "versions", "NATS", "max_payload", "permissions", "clock", "JetStream", "registry", "controllers",
     "workers",
 ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Env]:
+    """One that no other test has touched: what others offered, and offer no more, is warned of."""
+    up = Up(tmp_path_factory.mktemp("up"))
+    try:
+        yield {"CRANK_NATS_URL": str(up.ready()["nats"])}
+    finally:
+        up.close()
 
 
 def test_a_healthy_installation_is_told_check_by_check(crank: Crank, installation: Env) -> None:

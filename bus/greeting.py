@@ -26,8 +26,6 @@ class Greeting(msgspec.Struct, frozen=True):
 
     version: Annotated[str, Meta(max_length=64)] = ""
     max_payload: Annotated[int, Meta(ge=1, le=2**31)] = 1024 * 1024
-    jetstream: bool = False
-    auth_required: bool = False
     tls_required: bool = False
     tls_verify: bool = False
     nonce: str = ""

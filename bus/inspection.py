@@ -1,4 +1,4 @@
-"""Owns asking a NATS server how it is: who we are to it, its clock, JetStream's account, one stream. Reads only.
+"""Owns asking a NATS server how it is: its clock, JetStream's account, one stream. Reads only.
 
 What a stream should be stands in ``bus.streams``; what to do about what is found is the caller's affair.
 """
@@ -32,31 +32,9 @@ class NoJetStream(BusError):
         self.mend = mend
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """Who this connection is to the server."""
-
-    user: str = ""
-    account: str = ""
-
-
-class Server(msgspec.Struct, frozen=True):
-    """The server's name and clock."""
-
-    name: str
-    time: datetime
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """The answer of ``$SYS.REQ.USER.INFO``."""
-
-    server: Server
-    data: Identity
-
-
 class Limits(msgspec.Struct, frozen=True):
     """An account's limits; -1 is none."""
 
-    max_memory: int = -1
     max_storage: int = -1
     max_streams: int = -1
     max_consumers: int = -1
@@ -66,7 +44,6 @@ class Limits(msgspec.Struct, frozen=True):
 class Tier(msgspec.Struct, frozen=True):
     """What is used of an account, or of its share for streams of so many replicas."""
 
-    memory: int = 0
     storage: int = 0
     reserved_storage: int = 0
     streams: int = 0
@@ -114,6 +91,14 @@ class Stream(msgspec.Struct, frozen=True):
         ]
 
 
+class _Server(msgspec.Struct):
+    time: datetime
+
+
+class _UserInfo(msgspec.Struct):
+    server: _Server
+
+
 class _Failed(msgspec.Struct):
     err_code: int = 0
     description: str = ""
@@ -123,14 +108,14 @@ class _Answer(msgspec.Struct):
     error: _Failed | None = None
 
 
-async def standing(bus: Bus) -> Standing:
-    """Who we are, and the server's clock; nats-server 2.10 and newer tell.
+async def clock(bus: Bus) -> datetime:
+    """The server's clock; nats-server 2.10 and newer tell.
 
     Raises:
         BusError: it does not tell.
 
     """
-    return _read((await bus.request("$SYS.REQ.USER.INFO", b"", timeout_s=_TIMEOUT_S)).body, Standing)
+    return _read((await bus.request("$SYS.REQ.USER.INFO", b"", timeout_s=_TIMEOUT_S)).body, _UserInfo).server.time
 
 
 async def account(bus: Bus) -> Account:

@@ -133,7 +133,7 @@ class _Adoption:
         planned = plan(self._service, self._watch.there, self._subjects, self._wishes)
         worker, offered, remarks = Worker(self._service), [], list(planned.remarks)
         for offer in planned.offers:
-            handler = relay(self._bus, offer.subject, self._watch.doubt)
+            handler = relay(self._bus, offer.subject)
             try:
                 worker.capability(offer.capability, version=offer.version, **offer.metadata)(handler)
             except DeclarationError as error:

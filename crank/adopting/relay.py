@@ -23,14 +23,13 @@ _BEYOND_S = 1.0
 _MAX_CODE_CHARS = 32
 
 
-def relay(bus: Bus, subject: str, nobody: Callable[[], None]) -> Handler:
-    """A handler that asks the endpoint on ``subject``; ``nobody`` is called when no one listens there."""
+def relay(bus: Bus, subject: str) -> Handler:
+    """A handler that asks the endpoint on ``subject``."""
 
     async def ask(body: bytes, ctx: Context) -> Any:
         try:
             answer = await bus.request(subject, body, _headers(ctx), ctx.time_left_s() + _BEYOND_S)
         except NoResponder:
-            nobody()
             return NO_RESPONDERS
         except BusUnavailable:
             return _NOT_SENT

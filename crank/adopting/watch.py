@@ -93,10 +93,6 @@ class Watch:
             else:
                 self._forget(ident)
 
-    def doubt(self) -> None:
-        """An endpoint was found with nobody behind it: see at once whether the service is there."""
-        self._ask("PING")
-
     def _ask(self, verb: str) -> bool:
         return self._bus.publish(service(verb, self._name), b"", reply=f"{self._inbox}.{verb}")
 

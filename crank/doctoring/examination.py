@@ -9,12 +9,13 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
 
 from bus import Bus
 from bus.connection import BusError
 from bus.greeting import NotGreeted
-from bus.inspection import Standing, Stream, account, standing, stream
+from bus.inspection import Stream, account, clock, stream
 from bus.permissions import Trial
 from controller.edge.registry_log import registry_spec
 from controller.settings import ControllerSettings
@@ -28,7 +29,7 @@ from subjects.names import Subjects
 
 # Each step ends within two seconds; this is for a server that is slow at every single one. Leaving takes two more.
 _MOST_S = 8.0
-_STANDING, _ACCOUNT = "$SYS.REQ.USER.INFO", "$JS.API.INFO"
+_CLOCK, _ACCOUNT = "$SYS.REQ.USER.INFO", "$JS.API.INFO"
 
 
 class Report(NamedTuple):
@@ -82,19 +83,19 @@ async def _look(
     token = f"doctor-{secrets.token_hex(6)}"
     stream_subject = f"$JS.API.STREAM.INFO.{spec.name}"
     rights = await try_rights(
-        bus, trial, Needs(subjects, token, worker_id), (_STANDING, _ACCOUNT, stream_subject, PING_SUBJECT)
+        bus, trial, Needs(subjects, token, worker_id), (_CLOCK, _ACCOUNT, stream_subject, PING_SUBJECT)
     )
     findings += rights.findings
     asked_at = now()
-    who, room, registry = await asyncio.gather(
-        rights.ask(_STANDING, lambda: standing(bus)),
+    told, room, registry = await asyncio.gather(
+        rights.ask(_CLOCK, lambda: clock(bus)),
         rights.ask(_ACCOUNT, lambda: account(bus)),
         rights.ask(stream_subject, lambda: stream(bus, spec.name)),
     )
     answered_at = now()
-    told = who.server.time if isinstance(who, Standing) else registry.ts if isinstance(registry, Stream) else None
-    if told is not None:
-        findings.append(judge_clock(told, asked_at, answered_at))
+    theirs = told if isinstance(told, datetime) else registry.ts if isinstance(registry, Stream) else None
+    if theirs is not None:
+        findings.append(judge_clock(theirs, asked_at, answered_at))
     findings += judge_account(room, registry, spec)
     findings += judge_registry(registry, spec, greeting.cluster)
     findings += await judge_fleet(bus, subjects, rights, version, token, worker_id)

@@ -14,14 +14,12 @@ import re
 import secrets
 from typing import Any, NamedTuple
 
-from bus import Bus, BusUnavailable, Handler, Message, NoResponder, Unanswered
+from bus import Bus, BusUnavailable, Handler, Message
 from crank.natsd import MAX_PAYLOAD_BYTES
 
 log = logging.getLogger("crank.testing")
 
 _NO_RESPONDERS = b"NATS/1.0 503\r\n\r\n"
-# As a real bus: what headers and the protocol line may add to a body.
-_HEADROOM_BYTES = 1024
 
 
 class _Subscription(NamedTuple):
@@ -89,9 +87,14 @@ class MemoryBus(Bus):
     """One connection to an exchange, to be used as any other."""
 
     def __init__(self, exchange: Exchange) -> None:
-        # Nothing of the other one's: it stands on a socket.
+        # Of the other one only what its requests need: the rest stands on a socket.
+        self._loop = asyncio.get_running_loop()
+        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
+        self._waiting = {}
+        self._serial = 0
         self._exchange = exchange
         self._open = True
+        exchange.add(self, f"{self._inbox}.*", "", self._on_inbox)
 
     @property
     def connected(self) -> bool:
@@ -102,11 +105,6 @@ class MemoryBus(Bus):
     def max_payload_bytes(self) -> int:
         """The largest message, headers included: that of the server which ``crank up`` starts."""
         return MAX_PAYLOAD_BYTES
-
-    @property
-    def max_body_bytes(self) -> int:
-        """The largest body together with a small header block."""
-        return MAX_PAYLOAD_BYTES - _HEADROOM_BYTES
 
     @property
     def url(self) -> str:
@@ -133,34 +131,8 @@ class MemoryBus(Bus):
         if not self._open:
             raise BusUnavailable("the connection is closed")
         handled = asyncio.Event()
-        asyncio.get_running_loop().call_soon(handled.set)
+        self._loop.call_soon(handled.set)
         await handled.wait()
-
-    async def request(self, subject: str, body: bytes, headers: bytes | None = None, timeout_s: float = 5.0) -> Message:
-        """Publish and wait for the first answer."""
-        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-
-        def on_answer(*message: Any) -> None:
-            if not answer.done():
-                answer.set_result(Message(*message))
-
-        inbox = self.new_inbox()
-        ident = self._exchange.add(self, inbox, "", on_answer)
-        try:
-            if not self.publish(subject, body, headers, inbox):
-                raise BusUnavailable("the connection is closed, or the message is too large")
-            message = await asyncio.wait_for(answer, timeout_s)
-        except TimeoutError:
-            raise Unanswered(f"no answer on {subject} within {timeout_s:g} s") from None
-        finally:
-            self._exchange.remove(ident)
-        if not message.body and message.headers == _NO_RESPONDERS:
-            raise NoResponder(f"nobody listens on {subject}")
-        return message
-
-    def new_inbox(self) -> str:
-        """A fresh reply subject."""
-        return f"_INBOX.{secrets.token_hex(11)}"
 
     async def close(self) -> None:
         """Close."""

@@ -6,6 +6,7 @@ The core, the edges and the SDK are the real ones; only the network and the regi
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -86,7 +87,13 @@ async def _served(running: Running, bus: MemoryBus, drain_timeout_s: float) -> A
     finally:
         registered.cancel()
         stop.set()
-        await serve
+        if left := await serve:
+            # Python waits for their threads, so that the tests would not end, and nobody would know why.
+            warnings.warn(
+                f"{left} handlers of {running.worker_id} still run; let plain ones return when ctx.cancelled is set",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def _named(workers: tuple[Worker, ...]) -> list[tuple[str, Worker]]:

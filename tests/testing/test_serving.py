@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -51,6 +52,26 @@ async def test_an_error_in_the_block_is_the_one_that_is_raised() -> None:
         async with serving(hello_world.worker):
             _ = 1 / 0
     assert asyncio.all_tasks() == before
+
+
+async def test_a_handler_that_does_not_end_is_told_of() -> None:
+    """Its thread keeps Python from ending, after the tests have."""
+    worker, gate = Worker("stuck"), threading.Event()
+
+    @worker.capability("t:hang")
+    def hang() -> None:
+        gate.wait(30)
+
+    async def scenario() -> None:
+        async with serving(worker, drain_timeout_s=0) as client:
+            with pytest.raises(CrankError):
+                await client.request("t:hang", timeout_ms=50)
+
+    try:
+        with pytest.warns(RuntimeWarning, match="1 handlers of stuck-1 still run"):
+            await scenario()
+    finally:
+        gate.set()
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])

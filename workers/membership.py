@@ -17,7 +17,7 @@ import msgspec
 
 from bus import Bus, BusUnavailable, Message, NoResponder, Unanswered
 from subjects.errors import Offence, Refusal, parse_problem
-from subjects.headers import parse_block
+from subjects.headers import one_line, parse_block
 from subjects.manifests import Manifest
 from subjects.messages import Deregister, Heartbeat, encode
 from subjects.names import Subjects
@@ -132,7 +132,7 @@ class Membership:
         self._interval_s = min(max(accepted.heartbeat_interval_s, _SHORTEST_INTERVAL_S), _LONGEST_INTERVAL_S)
         log.info(
             "%s is registered with %s, a heartbeat every %g s",
-            self._manifest.worker_id, accepted.controller, self._interval_s,
+            self._manifest.worker_id, one_line(accepted.controller), self._interval_s,
         )  # fmt: skip
         if self._beating is None:
             self._beating = asyncio.create_task(self._beat_for_ever())
@@ -147,10 +147,10 @@ class Membership:
         if not reply.code:
             try:
                 return msgspec.json.decode(answer.body, type=_Acknowledgement)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return "the answer is not an acknowledgement; does something else listen there?"
         problem = parse_problem(answer.body)
-        detail = problem.detail if problem is not None else reply.error
+        detail = one_line(problem.detail if problem is not None else reply.error)
         # 409 is worker_id_taken: the old one may stop, or be found dead.
         if 400 <= reply.code < 500 and reply.code not in (409, 429):
             offences: tuple[Offence, ...] = problem.errors if problem is not None else ()

@@ -69,15 +69,15 @@ async def test_a_worker_waits_for_a_controller(nats_server: NatsServer, caplog: 
 
 
 async def test_what_time_can_heal_is_tried_again(peer: Peer, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A taken id and an unready store are waited for, each with its reason in the log."""
+    """A taken id and an unready store are waited for, each with its reason in the log, on one plain line."""
     peer.refusals = [
-        Refusal(ErrorKind.WORKER_ID_TAKEN, "t-1 is alive elsewhere"),
+        Refusal(ErrorKind.WORKER_ID_TAKEN, "t-1 is alive\n\x1b[1melsewhere"),
         Refusal(ErrorKind.STORE_UNAVAILABLE, "JetStream is away"),
     ]
     worker, *_ = _worker()
     await serve(worker)
     assert len(peer.manifests) == 1
-    assert "409: t-1 is alive elsewhere" in caplog.text
+    assert "409: t-1 is alive  [1melsewhere" in caplog.text
     assert "503: JetStream is away" in caplog.text
 
 
@@ -95,10 +95,14 @@ async def test_what_time_cannot_heal_ends_the_worker_with_every_offence(peer: Pe
     assert await peer.ask("a:b") == NoResponders()
 
 
-async def test_an_answer_that_is_no_acknowledgement_is_not_believed(nats_server: NatsServer) -> None:
-    """Whatever else answers on the register subject, the worker goes on asking."""
+async def test_an_answer_that_is_no_acknowledgement_is_not_believed(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever else answers on the register subject, the worker goes on asking, and logs plain lines."""
+    caplog.set_level(logging.INFO)
     bus = await Bus.connect(nats_server.url, name="odd")
-    replies = [b"hello", b"[1]", b'{"heartbeat_interval_s": "soon"}', b'{"heartbeat_interval_s": -1e308}']
+    odd_end = b'{"heartbeat_interval_s": -1e308, "controller": "c\\n\\u001b[1m"}'
+    replies = [b"hello", b"[1]", b"[" * 9000, b'{"x":' * 9000, b'{"heartbeat_interval_s": "soon"}', odd_end]
     asked: list[bytes] = []
 
     def odd(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
@@ -113,6 +117,7 @@ async def test_an_answer_that_is_no_acknowledgement_is_not_believed(nats_server:
     task = asyncio.create_task(worker.serve(nats_server.url))
     await until(lambda: len(beats) > 1)
     assert len(asked) == len(replies)
+    assert all(record.getMessage().isprintable() for record in caplog.records)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await bus.close()

@@ -77,4 +77,4 @@ lock: $(INSTALLED)  ## resolve the dependencies anew
 	$(COMPILE) --upgrade --constraints requirements-dev.lock --group bench -o requirements-bench.lock
 
 clean:  ## remove what the targets above made, but not .crank
-	rm -rf $(VENV) .tools examples/javascript/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) .tools examples/javascript/node_modules dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage bench/results simulation-*.json

@@ -25,12 +25,7 @@ def judge_settings(
     config: Path | None, flags: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[ControllerSettings | None, list[Finding]]:
     """The settings as a controller started here would read them (None: it would not start), and what is found."""
-    findings = [
-        warning(SETTINGS, f"{variable} is not a setting and is not read", mend)
-        for variable, _, mend in (
-            line.partition(" is not a setting and is not read; ") for line in unknown_variables(environ)
-        )
-    ]
+    findings = [warning(SETTINGS, *line.split("; ", 1)) for line in unknown_variables(environ)]
     worker_id = environ.get("CRANK_WORKER_ID")
     if worker_id and not is_token(worker_id):
         findings.append(problem(SETTINGS, f"CRANK_WORKER_ID is {worker_id!r:.60}", f"it must be {TOKEN_RULE}"))

@@ -113,7 +113,7 @@ def read_provider(function: Function, key: Function | None = None) -> Provider:
 
     """
     name = name_of(function)
-    if not (inspect.isfunction(function) or inspect.ismethod(function)):
+    if not (inspect.ismethod(function) or inspect.isfunction(inspect.unwrap(function))):
         raise DeclarationError(f"{name} is not a function; depend on one that returns or yields what you need")
     kind = kind_of(function)
     hints = hints_of(function, returns=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import traceback
 from collections.abc import AsyncIterator
@@ -89,7 +90,7 @@ async def _told(provider: Provider, given: dict[str, Any], thread: Executor) -> 
 
 def _place(provider: Provider, error: Exception) -> str:
     """Where in the lifespan's own file it failed."""
-    file = provider.function.__code__.co_filename
+    file = inspect.unwrap(provider.function).__code__.co_filename
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"\n  at {file}:{lines[-1]}" if lines else ""
 

@@ -108,6 +108,22 @@ def test_a_dependency_is_no_payload() -> None:
     assert handler(3, {}, None) == 3  # type: ignore[arg-type]
 
 
+def test_what_is_remembered_is_a_function_still() -> None:
+    """``functools.cache`` is how settings are often read once."""
+
+    @functools.cache
+    def settings() -> dict[str, int]: ...
+
+    @functools.cache
+    async def session() -> int: ...
+
+    worker = Worker("t")
+    worker.capability("a:b")(_on(settings))
+    assert worker.dependencies == {settings}
+    with pytest.raises(DeclarationError, match="session is async, and what it is wrapped in is not"):
+        worker.capability("a:c")(_on(session))
+
+
 def test_a_type_with_a_dependency_may_have_a_name() -> None:
     """As by Python 3.12's ``type`` statement."""
     worker = Worker("t")

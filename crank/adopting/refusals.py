@@ -21,7 +21,8 @@ class CannotAdopt(Exception):
 def no_such_service(service: str, others: list[str]) -> CannotAdopt:
     """Nobody answers to the name."""
     if not others:
-        return CannotAdopt(f"no service {service!r} answers, nor does any other; is this the NATS server it is at?")
+        elsewhere = "is it at another NATS server, or may this user not publish on $SRV.>?"
+        return CannotAdopt(f"no service {service!r} answers, nor does any other; {elsewhere}")
     return CannotAdopt(f"no service {service!r} answers; {_instead(service, others)}")
 
 

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
-from bus.reading import Handler, Reading, hand_over
+from bus.reading import Handler, Reading
 
 log = logging.getLogger("crank.bus")
 
@@ -31,14 +31,14 @@ class DirectClient(Client):
 
     def __init__(self) -> None:
         super().__init__()
-        self._direct: dict[str, Handler] = {}
+        self._direct: dict[bytes, Handler] = {}
         self._ps = Reading(self, self._direct)
 
     async def hand_over(self, subject: str, queue: str, handler: Handler) -> Subscription:
         """Subscribe; messages go to ``handler`` straight from the parser."""
         async with asyncio.timeout(_COMMANDS_LEAVE_S):
             subscription = await self.subscribe(subject, queue=queue)
-        self._direct[str(subscription._id)] = handler
+        self._direct[b"%d" % subscription._id] = handler
         await self._commands_left()
         return subscription
 
@@ -104,22 +104,6 @@ class DirectClient(Client):
             transport = self._transport
             if isinstance(transport, TcpTransport) and transport._io_writer is not None:
                 transport._io_writer.transport.abort()
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        handler = self._direct.get(str(sid))
-        if handler is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        try:
-            name, answer_to = subject.decode(), reply.decode()
-        except UnicodeDecodeError:
-            # NATS carries any bytes. The handler can refuse such a subject; such a reply subject nobody can answer.
-            name = subject.decode(errors="replace")
-            try:
-                answer_to = reply.decode()
-            except UnicodeDecodeError:
-                return
-        hand_over(handler, name, answer_to, headers, data)
 
     async def _process_pong(self) -> None:
         # A flush that was cancelled or gave up left its future in the queue: nats-py would set its result, fail, and

@@ -1,8 +1,8 @@
-"""Owns taking messages out of what the server sends: nats-py's parser, with a short way for the common case.
+"""Owns taking messages out of what the server sends: nats-py's parser, with a way of its own for most messages.
 
-nats-py copies each message twice, looks at its line with two expressions, and awaits whoever handles it. Here a message
-that lies whole in one read goes to its handler at once. Everything else (control lines, messages that come in pieces,
-subscriptions of nats-py's own) is left to nats-py as it came. ``bus.client`` puts this in its place.
+nats-py copies each message twice, looks at its line with two expressions that take a form feed for the end of a
+subject, and awaits whoever handles it. Here a message goes to its handler as soon as it is whole. Everything else
+(control lines, subscriptions of nats-py's own) is left to nats-py, piece by piece. ``bus.client`` puts this in place.
 """
 
 from __future__ import annotations
@@ -22,51 +22,71 @@ Handler = Callable[[str, str, bytes | None, bytes], None]
 class Reading(Parser):
     """nats-py's parser, but for the messages of ``direct``: subscriptions by id, each with its handler."""
 
-    def __init__(self, client: Any, direct: Mapping[str, Handler]) -> None:
+    def __init__(self, client: Any, direct: Mapping[bytes, Handler]) -> None:
         super().__init__(client)
         self._direct = direct
+        self._wanted = 0
+        """Bytes that ``buf`` must hold before there is anything to look at; nats-py's ``reset`` empties ``buf``."""
 
     async def parse(self, data: bytes = b"") -> None:
         """Take in what was read."""
-        if self.state != AWAITING_CONTROL_LINE:
-            missing = self.needed + CRLF_SIZE - len(self.buf)
-            await super().parse(data[:missing])
-            data = data[missing:]
-        elif self.buf:  # the first part of a line
-            data = bytes(self.buf) + data
-            self.buf.clear()
-        at = self._hand_over_whole(data)
-        if at < len(data):
-            await super().parse(data[at:])
-
-    def _hand_over_whole(self, data: bytes) -> int:
-        """Hand over the messages that ``data`` starts with; returns where something else begins."""
         at = 0
+        if self.state != AWAITING_CONTROL_LINE:  # a message of nats-py's own came in pieces
+            at = self.needed + CRLF_SIZE - len(self.buf)
+            await super().parse(data[:at])
+        elif self.buf:  # the first part of a line, or of a message
+            self.buf += data
+            if len(self.buf) < self._wanted:
+                return
+            data = bytes(self.buf)
+            self.buf.clear()
+        while (at := self._hand_over_whole(data, at)) < len(data):
+            line = data.find(b"\r\n", at) + CRLF_SIZE
+            if self._wanted or line < CRLF_SIZE:
+                self.buf += data[at:]
+                return
+            await super().parse(data[at:line])
+            at = line
+            if self.state != AWAITING_CONTROL_LINE:
+                at += self.needed + CRLF_SIZE
+                await super().parse(data[line:at])
+
+    def _hand_over_whole(self, data: bytes, at: int) -> int:
+        """Hand over the messages that ``data`` has at ``at``; returns where something else, or half a one, begins."""
+        self._wanted = 0
         while at < len(data):
             start = data.find(b"\r\n", at) + CRLF_SIZE
             if start < CRLF_SIZE:
                 return at
+            # MSG subject id [reply] size, or HMSG subject id [reply] size-of-headers size
+            words = data[at : start - CRLF_SIZE].split(b" ")
             try:
-                # MSG subject id [reply] size, or HMSG subject id [reply] size-of-headers size
-                words = data[at : start - CRLF_SIZE].decode().split(" ")
-                has_headers = words[0] == "HMSG"
+                has_headers = words[0] == b"HMSG"
                 handler = self._direct[words[2]]
                 end = start + int(words[-1])
                 body = start + int(words[-2]) if has_headers else start
-            except (ValueError, LookupError):  # another kind of line, another subscription, a subject that is no text
+            except (ValueError, LookupError):  # another kind of line, another subscription
                 return at
             # A size below zero would be read for ever.
-            if not start <= body <= end <= len(data) - CRLF_SIZE or not (has_headers or words[0] == "MSG"):
+            if not start <= body <= end or not (has_headers or words[0] == b"MSG"):
                 return at
-            reply = words[3] if len(words) - has_headers > 4 else ""
-            hand_over(handler, words[1], reply, data[start:body] if has_headers else None, data[body:end])
+            if end > len(data) - CRLF_SIZE:
+                self._wanted = end + CRLF_SIZE - at
+                return at
+            reply = words[3] if len(words) - has_headers > 4 else b""
+            _hand_over(handler, words[1], reply, data[start:body] if has_headers else None, data[body:end])
             at = end + CRLF_SIZE
         return at
 
 
-def hand_over(handler: Handler, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+def _hand_over(handler: Handler, subject: bytes, reply: bytes, headers: bytes | None, body: bytes) -> None:
     """Call ``handler``; an error of its own would end nats-py's read loop, and every other request with it."""
     try:
-        handler(subject, reply, headers, body)
+        answer_to = reply.decode()
+    except UnicodeDecodeError:
+        return  # NATS carries any bytes, and nobody here can answer to these
+    name = subject.decode(errors="replace")  # which the handler can refuse
+    try:
+        handler(name, answer_to, headers, body)
     except Exception:
-        log.exception("a message handler failed; the message on %r was dropped", subject[:128])
+        log.exception("a message handler failed; the message on %r was dropped", name[:128])

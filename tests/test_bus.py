@@ -82,6 +82,31 @@ async def test_a_subject_that_is_not_text_is_handed_over_readable(
     await bus.close()
 
 
+async def test_a_subject_with_a_form_feed_costs_nobody_the_connection(nats_server: NatsServer) -> None:
+    """The server lets such a subject pass; also where its messages come in pieces, all arrive and none breaks it."""
+    lost: list[str] = []
+    came_back = asyncio.Event()
+
+    async def back() -> None:
+        came_back.set()
+
+    bus = await Bus.connect(nats_server.url, name="t", on_error=lost.append, on_reconnect=back)
+    seen: list[str] = []
+    await bus.subscribe("s.>", lambda subject, *_: seen.append(subject))
+    await bus.flush()
+    _, raw = await asyncio.open_connection(*nats_server.url.removeprefix("nats://").split(":"))
+    body = b"x" * 3000
+    raw.write(b'CONNECT {"verbose":false}\r\n' + (b"PUB s.\x0cb re\x0bply 3000\r\n" + body + b"\r\n") * 200)
+    await raw.drain()
+    async with asyncio.timeout(10):
+        while len(seen) < 200 and not came_back.is_set():
+            await asyncio.sleep(0.01)
+    assert seen == ["s.\x0cb"] * 200
+    assert lost == []
+    raw.close()
+    await bus.close()
+
+
 async def test_a_server_that_does_not_read_is_sent_no_more_than_a_bound(nats_server: NatsServer) -> None:
     """Publishing says False at 64 MB of unsent bytes, over many turns of the loop, and True when they left."""
     bus = await Bus.connect(nats_server.url, name="t")

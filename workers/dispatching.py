@@ -150,8 +150,10 @@ class Dispatching:
             self._loop.call_soon_threadsafe(self._plain_over, run, answer)
 
     def _plain_over(self, run: Run, answer: Terminal) -> None:
-        run.answer(answer)
-        self._over(run)
+        try:
+            run.answer(answer)
+        finally:  # whatever is wrong with an answer, the place is free
+            self._over(run)
 
     def _over(self, run: Run) -> None:
         _, place = self._runs.pop(run.headers.dispatch_id)

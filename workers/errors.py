@@ -63,7 +63,7 @@ class Failure(WorkerError):
         ):
             raise ValueError(f"retry_after_s is 0 to {_MAX_RETRY_AFTER_S} seconds, not {retry_after_s}")
         super().__init__(message)
-        self.message = message
+        self.message = str(message)  # often it is the error behind this one
         self.code = code
         self.retry_after_s = retry_after_s
 

@@ -218,6 +218,23 @@ async def test_whatever_a_handler_raises_is_answered(peer: Peer, serve: Serve) -
     assert fault.code == 500
 
 
+async def test_a_failure_may_be_made_of_the_error_behind_it(peer: Peer, serve: Serve) -> None:
+    """Its text is the message, and the handler's place is free again."""
+    worker = Worker("t")
+
+    @worker.capability("a:async")
+    async def handler() -> None:
+        raise PermanentError(KeyError("a key"))  # type: ignore[arg-type]
+
+    @worker.capability("a:plain")
+    def plain() -> None:
+        raise PermanentError(KeyError("a key"))  # type: ignore[arg-type]
+
+    await serve(worker)
+    for capability in ("a:async", "a:plain", "a:plain"):
+        assert await peer.ask(capability) == Fault(422, "'a key'")
+
+
 async def test_what_a_handler_waited_for_was_cancelled(peer: Peer, serve: Serve) -> None:
     """A cancellation of the handler's own is a failure like any other."""
     worker = Worker("t")

@@ -38,5 +38,8 @@ __all__ = list(_HOMES)
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        from crank.shadows import check_ours
+
+        check_ours()
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'crank' has no attribute {name!r}")

@@ -13,6 +13,19 @@ OWN = ("bus", "callers", "controller", "crank", "subjects", "workers")
 """Our packages, by the names that a user's modules had better not have."""
 
 
+def check_ours() -> None:
+    """Raise ``ImportError`` where a module of somebody else's comes before one of ours: a script's folder is first."""
+    home = Path(__file__).parents[1]
+    for name in OWN:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).parents[1] == home:
+            continue
+        shared = ", or remove it: then your modules and Crank's share the name" if name == "workers" else ""
+        raise ImportError(
+            f"{spec.origin} has the name of Crank's own module {name!r}, and comes before it; rename yours{shared}"
+        )
+
+
 def hidden_in(folder: Path) -> dict[str, Path]:
     """The modules of the folder that have the name of one of ours."""
     found = {name: passed_over(name, folder) for name in OWN}
@@ -22,8 +35,8 @@ def hidden_in(folder: Path) -> dict[str, Path]:
 def passed_over(top: str, folder: Path) -> Path | None:
     """The folder's own module of this name where Python finds another one first."""
     file, package = folder / f"{top}.py", folder / top
-    if not is_found(top) or is_found(top, folder):
-        return None
+    if not is_found(top) or is_found(top, folder) or (top == "workers" and not file.is_file()):
+        return None  # `workers` is shared: see its __init__
     if file.is_file():
         return file
     # A folder without Python in it, such as a clone of Crank, is no module that anybody means.
@@ -43,9 +56,22 @@ def shadowed(theirs: Path) -> str:
 
 
 def is_found(top: str, folder: Path | None = None) -> bool:
-    """Whether Python finds a module of this name, in ``folder`` if one is given."""
+    """Whether Python finds a module of this name, and finds the one in ``folder`` if that is given."""
     found = _found(top)
-    return bool(found) and (folder is None or any(Path(place).is_relative_to(folder) for place in found))
+    if folder is None:
+        return bool(found)
+    theirs = {(folder / f"{top}.py").resolve(), (folder / top).resolve()}
+    return any(Path(place).resolve() in theirs for place in found)
+
+
+def shared_names(folder: Path) -> list[Path]:
+    """The modules in the folder's ``workers`` that are never found, because ours of the same name come first."""
+    import workers
+
+    ours = Path(workers.__file__ or "").parent
+    return sorted(
+        file for file in folder.glob("workers/*.py") if file.stem != "__init__" and (ours / file.name).exists()
+    )
 
 
 def _found(top: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Owns finding the worker that ``crank worker`` and ``crank up`` name: one of the reference workers, or the user's own.
 
-The user's folder goes to the end of the import path, so that a ``workers/`` of theirs never replaces ours; where
-that would silently import something else than they mean, ``crank.shadows`` tells, and the file is named instead.
+The user's folder goes to the end of the import path, so that nothing of theirs ever replaces ours, and a ``workers/``
+in it is searched after ours; where that would silently import something else than they mean, ``crank.shadows`` tells.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
-from crank.shadows import hidden_in, imports_of, is_found, passed_over, shadowed
+from crank.shadows import hidden_in, imports_of, is_found, passed_over, shadowed, shared_names
 
 if TYPE_CHECKING:
     from workers import Worker
@@ -81,10 +81,14 @@ def check_target(target: str, folder: Path) -> None:
         return  # one of ours, or none; the catalogue knows what to say
     if file is None and not all(part.isidentifier() for part in module.split(".")):
         return
-    root = str(folder if file is None else _root(file, folder))
-    if root not in sys.path:
-        sys.path.append(root)
+    root = folder if file is None else _root(file, folder)
+    _join(root)
     source = file or folder.joinpath(*module.split("."))
+    if source.is_relative_to(root / "workers"):
+        for theirs in shared_names(root):
+            raise TargetError(
+                f"{theirs} has the name of Crank's own module workers.{theirs.stem}, which comes first; rename yours"
+            )
     if file is None:
         _check_module(module, attribute, folder)
     elif not file.is_file():
@@ -92,9 +96,18 @@ def check_target(target: str, folder: Path) -> None:
     hidden = hidden_in(folder)
     for name, line in imports_of(source) if hidden else ():
         if name in hidden and name != "crank":  # what is imported from there is ours, and meant
-            beside = source.is_relative_to(hidden[name])
-            advice = "; or import what stands beside it with `from . import …`" if beside else ""
-            raise TargetError(f"{shadowed(hidden[name])}{advice}\n  imported at line {line} of {module}")
+            raise TargetError(f"{shadowed(hidden[name])}\n  imported at line {line} of {module}")
+
+
+def _join(root: Path) -> None:
+    """Put a folder of the user's at the end of the import path, and its ``workers`` beside ours."""
+    import workers
+
+    theirs = str(root / "workers")
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+    if os.path.isdir(theirs) and theirs not in workers.__path__:
+        workers.__path__.append(theirs)
 
 
 def _check_module(module: str, attribute: str, folder: Path) -> None:
@@ -147,5 +160,10 @@ def _line(cause: BaseException | None, folder: Path) -> str:
     if isinstance(cause, SyntaxError):
         return f"\n  at {cause.filename}:{cause.lineno}"
     frames = traceback.extract_tb(cause.__traceback__) if cause is not None else ()
-    theirs = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    python = (sys.prefix, sys.base_prefix)  # either may lie within the folder
+    theirs = [
+        frame
+        for frame in frames
+        if Path(frame.filename).is_relative_to(folder) and not frame.filename.startswith(python)
+    ]
     return f"\n  at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""

@@ -1,5 +1,7 @@
 """The worker SDK: declare capabilities with functions, and serve them."""
 
+from pkgutil import extend_path
+
 from workers.context import Context
 from workers.dependencies import Depends
 from workers.errors import (
@@ -27,3 +29,6 @@ __all__ = [
     "Worker",
     "WorkerError",
 ]
+
+# A project may have a folder of this name, without an `__init__.py`: `workers.mine` is then found beside ours.
+__path__[:] = extend_path(__path__, __name__)

@@ -165,7 +165,7 @@ def test_no_color_holds_for_refusals_too(tmp_path: Path, installation: Env, vari
 def test_a_worker_of_ones_own_that_is_nowhere_is_told_before_anything_starts(crank: Crank, tmp_path: Path) -> None:
     """Like the misspelled name of a reference worker."""
     (tmp_path / "shout.py").write_text((ROOT / "examples" / "shout.py").read_text())
-    for target, said in (("nomod:worker", "there is no module 'nomod' in"), ("shout", "did you mean shout:worker?")):
+    for target, said in (("nomod:worker", "there is no module 'nomod' in"), ("shout", "did you mean shout.py?")):
         done = crank("up", "--nats-port", "0", "--http-port", "0", "--workers", target)
         assert (done.returncode, done.stdout) == (2, "")
         assert said in done.stderr

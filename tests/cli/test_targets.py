@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import workers
+from crank.shadows import OWN
 from crank.targets import TargetError, check_target, load_worker, name_of
+from tests.cli.conftest import ROOT, clean_environment
 
 _WORKER = '\nfrom crank import Worker\n\nworker = Worker("own")\n'
 _OFFER = '\n\n@worker.capability("own:thing")\nasync def thing() -> str:\n    return "mine"\n'
 
 
 @pytest.fixture(autouse=True)
-def _clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _clean_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """What a test imports from its folder is forgotten with it."""
-    before = set(sys.modules)
+    before, shared = set(sys.modules), list(workers.__path__)
     monkeypatch.setattr(sys, "path", list(sys.path))
     importlib.invalidate_caches()
     yield
+    workers.__path__[:] = shared
     for name in set(sys.modules) - before:
-        if ("." not in name or name.startswith("crank_project")) and getattr(
-            sys.modules[name], "__file__", None
-        ) is not None:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)) or name == "crank_project":
             del sys.modules[name]
 
 
@@ -46,8 +49,6 @@ def _refused(target: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("line", "name"),
     [
-        ("import workers.mine", "workers"),
-        ("from workers.mine import X", "workers"),
         ("from subjects import X", "subjects"),
         ("import subjects", "subjects"),
         ("def later():\n    from bus import X", "bus"),
@@ -57,7 +58,7 @@ def test_a_module_of_the_users_own_that_ours_hides_is_told_with_the_line_that_wa
     tmp_path: Path, line: str, name: str
 ) -> None:
     """Python would import ours, and say something that has nothing to do with it."""
-    theirs = _project(tmp_path, app_a=line + _WORKER + _OFFER, workers__mine="X = 1", subjects="X = 1", bus="X = 1")
+    theirs = _project(tmp_path, app_a=line + _WORKER + _OFFER, subjects="X = 1", bus="X = 1")
     said = _refused("app_a:worker", theirs)
     assert f"has the name of Crank's own module {name!r}, which comes first; rename yours" in said
     assert f"imported at line {line.count(chr(10)) + 1} of app_a" in said
@@ -100,26 +101,69 @@ def test_a_name_that_is_a_files_is_told_as_that(tmp_path: Path) -> None:
     assert f"there is no file {tmp_path / 'shot_e.py'}" in _refused("shot_e.py", tmp_path)
 
 
-def test_a_project_with_a_workers_folder_of_its_own_runs_what_is_in_it(tmp_path: Path) -> None:
-    """By the file, with relative imports; the module's name is ours, and the message says what to write instead."""
-    ours = importlib.import_module("workers")
-    mine = "from .names import NAME" + _WORKER.replace('"own"', "NAME") + _OFFER
+@pytest.mark.parametrize("target", ["workers/mine.py", "workers.mine:worker"])
+@pytest.mark.parametrize("names", [".names", "workers.names"])
+def test_a_project_may_have_a_workers_folder_of_its_own(tmp_path: Path, target: str, names: str) -> None:
+    """Its modules are found beside ours, by file or by name, and import each other either way."""
+    mine = f"from {names} import NAME" + _WORKER.replace('"own"', "NAME") + _OFFER
     folder = _project(tmp_path, workers__mine=mine, workers__names="from lib_j import NAME\n", lib_j='NAME = "mine"\n')
-    assert load_worker("workers/mine.py", folder).name == "mine"
-    assert importlib.import_module("workers") is ours
-    said = _refused("workers.mine:worker", folder)
-    assert "has the name of Crank's own module 'workers'" in said
-    assert said.endswith("or name the file: workers/mine.py")
-    assert _refused("workers.mine:other", folder).endswith("or name the file: workers/mine.py:other")
-    assert "or name the file" not in _refused("workers.nowhere:worker", folder)
+    assert load_worker(target, folder).name == "mine"
+    assert importlib.import_module("workers") is workers
+    assert importlib.import_module("workers.mine").worker.name == "mine"
 
 
-def test_a_module_beside_it_cannot_be_imported_by_the_name_of_ours(tmp_path: Path) -> None:
-    """It would be looked for in Crank; the line is told, and the way that works."""
-    folder = _project(tmp_path, workers__mine="from workers.names import X" + _WORKER, workers__names="X = 1\n")
-    said = _refused("workers/mine.py", folder)
-    assert "import what stands beside it with `from . import …`" in said
-    assert "imported at line 1 of workers/mine.py" in said
+def test_a_module_in_it_that_has_the_name_of_ours_is_told(tmp_path: Path) -> None:
+    """It would never be found."""
+    folder = _project(tmp_path, workers__mine=_WORKER + _OFFER, workers__errors="X = 1\n", app_l=_WORKER + _OFFER)
+    for target in ("workers/mine.py", "workers.mine:worker"):
+        assert f"{folder / 'workers' / 'errors.py'} has the name of Crank's own module" in _refused(target, folder)
+    assert load_worker("app_l:worker", folder).name == "own"
+
+
+def test_a_project_with_its_virtual_environment_inside_is_like_any_other(tmp_path: Path) -> None:
+    """What is installed there lies in the project's folder, and is Crank's all the same."""
+    folder = _project(tmp_path, workers__mine="from .names import N" + _WORKER + _OFFER, workers__names="N = 1", bus="")
+    _project(tmp_path, app_m="import bus" + _WORKER + _OFFER)
+    packages = folder / ".venv" / "site-packages"
+    packages.mkdir(parents=True)
+    for name in OWN:
+        (packages / name).symlink_to(ROOT / name)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        environment = clean_environment() | {"PYTHONPATH": str(packages)}
+        command = [sys.executable, "-P", *arguments]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    served = run("-m", "crank", "worker", "workers/mine.py", "--manifest")
+    assert served.returncode == 0, served.stderr
+    assert "own" in served.stdout
+    assert "bus.py has the name of Crank's own module 'bus'" in run("-m", "crank", "worker", "app_m:worker").stderr
+
+
+@pytest.mark.parametrize(("name", "advice"), [("workers/__init__.py", "or remove it"), ("bus.py", "rename yours")])
+def test_a_module_that_comes_before_ours_is_told_by_whoever_imports_crank(
+    tmp_path: Path, name: str, advice: str
+) -> None:
+    """A test runner or a script puts its own folder first, and would end in an error that explains nothing."""
+    _project(tmp_path, workers__mine=_WORKER)
+    (tmp_path / name).write_text("")
+
+    def run() -> str:
+        command = [
+            sys.executable,
+            "-c",
+            "from crank import Worker; import workers.mine; print(workers.mine.worker.name)",
+        ]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
+
+    said = run()
+    assert f"{tmp_path / name} has the name of Crank's own" in said
+    assert advice in said
+    (tmp_path / name).unlink()
+    assert run() == "own\n"
 
 
 def test_a_file_elsewhere_and_one_with_any_name_can_be_named(tmp_path: Path) -> None:

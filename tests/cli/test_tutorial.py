@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +32,7 @@ class Reader:
     def __init__(self, clone: Path, url: str) -> None:
         self.clone = self.cwd = clone
         self.url = url
-        self.env = clean_environment() | {"CRANK_NATS_URL": url}
+        self.env = clean_environment() | {"CRANK_NATS_URL": url, "TERM": "xterm-256color"}
         self.worker: subprocess.Popen[bytes] | None = None
 
     def open_terminal(self) -> None:
@@ -40,13 +44,10 @@ class Reader:
             self.open_terminal()
         state = self.clone / "state"
         script = f"{command}\nprintf '%s\\n%s' \"$PWD\" \"$PATH\" > '{state}'"
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=self.cwd, env=self.env, text=True, timeout=60,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
+        seen = _on_a_terminal(["bash", "-c", script], self.cwd, self.env)
         cwd, self.env["PATH"] = state.read_text().split("\n")
         self.cwd = Path(cwd)
-        return done.stdout
+        return seen
 
     def start(self, command: str) -> None:
         self.worker = subprocess.Popen(command.split(), cwd=self.cwd, env=self.env, stderr=subprocess.DEVNULL)
@@ -72,6 +73,21 @@ class Reader:
                 for c in await client.listed("capabilities")
             ):
                 await asyncio.sleep(0.05)
+
+
+def _on_a_terminal(command: list[str], cwd: Path, env: dict[str, str]) -> str:
+    """What a terminal of 80 columns shows, without its colours."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 80))
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = bytearray()
+    with contextlib.suppress(OSError):  # how Linux says that the other side is closed
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+    process.wait(timeout=60)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", shown.decode())
 
 
 @pytest.fixture

@@ -7,8 +7,12 @@ CrankError           refused or failed; ``code``, ``kind``, ``detail``, ``hint``
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from subjects.errors import ErrorKind, Problem, Refusal, kind_of, problem_of
+
+if TYPE_CHECKING:
+    from bus import BusUnavailable
 
 
 class CrankError(Exception):
@@ -31,9 +35,10 @@ class CrankError(Exception):
         return self.problem.status
 
     @property
-    def kind(self) -> ErrorKind | None:
-        """The row of the error table; None for a code that this version does not know."""
-        return kind_of(self.problem)
+    def kind(self) -> str:
+        """The word of the contract's error table, such as ``no_such_capability``; "" for one not known here."""
+        known = kind_of(self.problem)
+        return known.suffix if known is not None else ""
 
     @property
     def detail(self) -> str:
@@ -66,6 +71,15 @@ class Unreachable(CrankError):
 def failure(kind: ErrorKind, detail: str) -> CrankError:
     """A failure that the caller's own side found."""
     return CrankError(problem_of(Refusal(kind, detail), None))
+
+
+def no_server(error: BusUnavailable) -> str:
+    """Why there is no connection, and what to do."""
+    from bus import NotAdmitted  # who meets such an error has loaded NATS
+
+    if isinstance(error, NotAdmitted):
+        return f"{error}. Put the right ones into the address: nats://USER:PASSWORD@HOST, best by CRANK_NATS_URL."
+    return f"{error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL."
 
 
 def no_controller(prefix: str) -> Unreachable:

@@ -84,7 +84,7 @@ def told_of(error: CrankError) -> tuple[int, str, bool]:
     code = problem.worker_code or problem.status
     transient = code in _TRANSIENT or problem.retry_after_ms is not None
     what = f"Calling {error.capability} failed" if error.capability else "A request of the handler failed"
-    kind = f" {error.kind.suffix}" if error.kind is not None else ""
+    kind = f" {error.kind}" if error.kind else ""
     # What a worker said, without the words around it: they would pile up along a chain of calls.
     inner = f" ({problem.worker_code})" if problem.worker_code is not None else ""
     message = f"{what}: {problem.status}{kind}{inner}: {problem.worker_message or problem.detail or problem.title}"

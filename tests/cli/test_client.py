@@ -65,7 +65,7 @@ async def test_a_refusal_is_one_exception_with_the_whole_problem(nats_server: Na
     with pytest.raises(CrankError) as caught:
         await client.request("a:b")
     error = caught.value
-    assert (error.code, error.kind, error.detail) == (422, ErrorKind.INVALID_INPUT, "name is missing.")
+    assert (error.code, error.kind, error.detail) == (422, "invalid_input", "name is missing.")
     assert error.problem.errors == (Offence("name", "is missing"),)
     assert error.meta["crank-controller"] == "c-1"
     assert len(peer.asked) == 1
@@ -79,7 +79,7 @@ async def test_an_error_that_is_no_problem_body_is_still_told(nats_server: NatsS
     )
     with pytest.raises(CrankError, match="teapot") as caught:
         await client.request("a:b")
-    assert (caught.value.code, caught.value.kind) == (418, None)
+    assert (caught.value.code, caught.value.kind) == (418, "")
     await peer.stop()
 
 
@@ -107,7 +107,7 @@ async def test_a_stream_may_end_in_a_failure(nats_server: NatsServer, client: Cl
     assert (await anext(stream)).body == b"a"
     with pytest.raises(CrankError) as caught:
         await anext(stream)
-    assert caught.value.kind is ErrorKind.WORKER_LOST
+    assert caught.value.kind == "worker_lost"
     await peer.stop()
 
 
@@ -116,7 +116,7 @@ async def test_silence_ends_the_wait_and_cancels_the_request(nats_server: NatsSe
     peer = await _peer(nats_server, _frame("chunk", 0, b"a"))
     with pytest.raises(CrankError) as caught:
         await client.request("a:b", request_id="r-7", idle_timeout_s=0.1)
-    assert caught.value.kind is ErrorKind.DEADLINE
+    assert caught.value.kind == "deadline"
     assert caught.value.problem.maybe_executed
     await _until_asked(peer, "crank.cancel.r-7")
     await peer.stop()
@@ -152,7 +152,7 @@ async def test_an_answer_without_end_fills_no_memory(
     seen = []
     with pytest.raises(CrankError, match="lies unread") as caught:
         seen += [frame.seq async for frame in stream]
-    assert caught.value.kind is ErrorKind.TOO_LARGE
+    assert caught.value.kind == "too_large"
     await _until_asked(peer, "crank.cancel.r-11")
     await peer.stop()
     monkeypatch.setattr("callers.unread.MAX_BYTES", 50_000)
@@ -169,7 +169,7 @@ async def test_bytes_that_are_no_headers_are_a_failure_and_no_crash(nats_server:
     peer = await _peer(nats_server, (b"NATS/1.0\r\n\xff: x\r\n\r\n", b""))
     with pytest.raises(CrankError) as caught:
         await client.request("a:b")
-    assert caught.value.kind is ErrorKind.WORKER_PROTOCOL
+    assert caught.value.kind == "worker_protocol"
     await peer.stop()
 
 
@@ -191,7 +191,7 @@ async def test_what_the_server_does_not_take_is_refused_here(nats_server: NatsSe
     """413 before a byte left."""
     with pytest.raises(CrankError) as caught:
         await client.request("a:b", b"x" * (3 * 1024 * 1024))
-    assert caught.value.kind is ErrorKind.TOO_LARGE
+    assert caught.value.kind == "too_large"
 
 
 async def test_a_list_is_read_page_by_page(nats_server: NatsServer, client: Client) -> None:
@@ -215,7 +215,7 @@ async def test_a_capability_that_is_no_subject_never_leaves(client: Client) -> N
     for wrong in ("a:b.>", "greet", "", 7):
         with pytest.raises(CrankError, match="verb:name") as caught:
             await client.request(wrong)  # type: ignore[arg-type]
-        assert caught.value.kind is ErrorKind.MALFORMED
+        assert caught.value.kind == "malformed"
     for wrong in ("a.b", "*", ""):
         with pytest.raises(CrankError, match="request id"):
             await client.cancel(wrong)
@@ -262,7 +262,7 @@ async def test_data_that_cannot_be_sent_is_refused_here(client: Client, data: ob
     """400, by the one exception that all failures are."""
     with pytest.raises(CrankError, match="cannot be sent") as caught:
         await client.request("a:b", data)
-    assert caught.value.kind is ErrorKind.MALFORMED
+    assert caught.value.kind == "malformed"
 
 
 async def test_headers_that_are_no_text_are_refused_here(client: Client) -> None:
@@ -283,7 +283,7 @@ async def test_an_id_that_is_none_is_refused_here(nats_server: NatsServer, clien
         asking.cancel()
         with pytest.raises(CrankError, match="The request id 'a") as caught:
             await asking
-        assert caught.value.kind is ErrorKind.MALFORMED
+        assert caught.value.kind == "malformed"
     assert peer.asked == []
     await peer.stop()
 

@@ -80,12 +80,15 @@ def call_failed(kind: ErrorKind, detail: str, capability: str) -> CrankError:
 
 def told_of(error: CrankError) -> tuple[int, str, bool]:
     """``(code, message, whether trying again may help)`` of a failed call that its handler let through."""
-    problem = error.problem
-    code = problem.worker_code or problem.status
+    problem, said = error.problem, error.problem.worker_code
+    code = said or problem.status
     transient = code in _TRANSIENT or problem.retry_after_ms is not None
     what = f"Calling {error.capability} failed" if error.capability else "A request of the handler failed"
-    kind = f" {error.kind}" if error.kind else ""
-    # What a worker said, without the words around it: they would pile up along a chain of calls.
-    inner = f" ({problem.worker_code})" if problem.worker_code is not None else ""
-    message = f"{what}: {problem.status}{kind}{inner}: {problem.worker_message or problem.detail or problem.title}"
-    return code if code in _TRANSIENT else 503 if transient else 500, message, transient
+    if said is not None:  # without the words around it, which would pile up along a chain of calls
+        why = problem.worker_message or problem.title
+    else:
+        why = " ".join(filter(None, (str(code), error.kind))) + f": {problem.detail or problem.title}"
+    # Of 4xx codes only a worker's own is the caller's fault: the others are about what this handler asked for.
+    if code not in _TRANSIENT and (said is None or not 400 <= said < 500):
+        code = 503 if transient else 500
+    return code, f"{what}: {why}", transient

@@ -140,9 +140,9 @@ async def test_what_a_handler_calls_is_cancelled_with_it(serving: Serving, kind:
 @pytest.mark.parametrize(
     ("called", "data", "said", "code", "retry_ms"),
     [
-        ("inner:fail", "permanent", "Calling inner:fail failed: 500 worker_error (404): no such page", 500, None),
-        ("inner:fail", "retryable", "Calling inner:fail failed: 500 worker_error (503): the kettle is busy", 503, 2000),
-        ("inner:fail", "oops", "Calling inner:fail failed: 500 worker_error (500): The worker failed", 500, None),
+        ("inner:fail", "permanent", "Calling inner:fail failed: no such page", 404, None),
+        ("inner:fail", "retryable", "Calling inner:fail failed: the kettle is busy", 503, 2000),
+        ("inner:fail", "oops", "Calling inner:fail failed: The worker failed", 500, None),
         ("nobody:there", "", "Calling nobody:there failed: 404 no_such_capability: ", 500, None),
         ("inner:count", "x", "Calling inner:count failed: 400 malformed: ", 500, None),
         ("no good", "", "A request of the handler failed: 400 malformed: 'no good' is not", 500, None),
@@ -152,7 +152,7 @@ async def test_what_a_handler_calls_is_cancelled_with_it(serving: Serving, kind:
 async def test_an_error_that_a_handler_lets_through_is_its_own_failure(
     serving: Serving, kind: str, called: str, data: str, said: str, code: int, retry_ms: int | None
 ) -> None:
-    """The message names what was called, its code and why; whether to try again follows from it."""
+    """The message names what was called and why; whose fault it is, and whether to try again, follow from the code."""
     inner, *_ = _inner()
     outer = Worker("outer")
 
@@ -171,6 +171,7 @@ async def test_an_error_that_a_handler_lets_through_is_its_own_failure(
     assert problem.worker_message is not None
     assert problem.worker_message.startswith(said)
     assert (problem.status, problem.worker_code, problem.retry_after_ms) == (500, code, retry_ms)
+    assert ("change the request" in problem.detail) is (code == 404)
 
 
 async def test_an_error_can_be_caught(serving: Serving) -> None:

@@ -1,6 +1,6 @@
 """The only room that touches NATS: a connection, streams, and the tail of a stream."""
 
-from bus.connection import Bus, BusUnavailable, Handler, Message, NoResponder, Subscription, Unanswered
+from bus.connection import Bus, BusUnavailable, Handler, Message, NoResponder, NotAdmitted, Subscription, Unanswered
 from bus.streams import Conflict, Entry, Stored, Streams, StreamSpec, Unstored
 from bus.tail import Tail
 
@@ -12,6 +12,7 @@ __all__ = [
     "Handler",
     "Message",
     "NoResponder",
+    "NotAdmitted",
     "Stored",
     "StreamSpec",
     "Streams",

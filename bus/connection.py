@@ -40,6 +40,7 @@ class BusError(Exception):
 
     BusError
     ├── BusUnavailable   no server to talk to
+    │   └── NotAdmitted  it does not let this user in
     └── Unanswered       a request got no answer in time
         └── NoResponder  nobody listens on the subject
     """
@@ -47,6 +48,10 @@ class BusError(Exception):
 
 class BusUnavailable(BusError):
     """There is no server at this address, or the connection is gone."""
+
+
+class NotAdmitted(BusUnavailable):
+    """There is a server, and it refuses this user or password."""
 
 
 class Unanswered(BusError):
@@ -66,6 +71,11 @@ class Message(NamedTuple):
     body: bytes
 
 
+def says_not_admitted(said: str) -> bool:
+    """Whether a server's or nats-py's word is that this user may not connect."""
+    return "authorization violation" in said.lower() or "authentication" in said.lower()
+
+
 class Bus:
     """One connection. Everything but connecting, subscribing, flushing and requesting is synchronous."""
 
@@ -79,6 +89,7 @@ class Bus:
         self._inbox = inbox
         self._waiting: dict[str, asyncio.Future[Message]] = {}
         self._serial = 0
+        self._closing = False
 
     @classmethod
     async def connect(
@@ -97,6 +108,7 @@ class Bus:
 
         Raises:
             BusUnavailable: nothing answered there in time; the message holds the last error.
+            NotAdmitted: something did, and refused.
 
         """
         client = DirectClient()
@@ -111,6 +123,8 @@ class Bus:
 
         async def on_lost() -> None:
             bus._forget_unsent()
+            if not bus._closing:
+                log.warning("the connection to NATS is lost; trying to get it back")
 
         async def on_back() -> None:
             if on_reconnect is not None:
@@ -138,7 +152,10 @@ class Bus:
             await bus.subscribe(f"{bus._inbox}.*", bus._on_inbox)
         except (TimeoutError, OSError, nats.errors.Error, ValueError, BusUnavailable) as error:
             why = (last or [str(error) or "it said nothing"])[0]
+            bus._closing = True
             await client.leave()  # an attempt that was given up leaves its socket open
+            if says_not_admitted(why):
+                raise NotAdmitted(f"the NATS server at {public(url)} refuses this user or password: {why}") from None
             raise BusUnavailable(f"no NATS server answers at {public(url)}: {why}") from None
         return bus
 
@@ -291,6 +308,7 @@ class Bus:
 
     async def close(self) -> None:
         """Send what is pending and close; never raises."""
+        self._closing = True
         with contextlib.suppress(OSError, RuntimeError):  # a broken one takes nothing more
             self._flush_now()
         await self._client.leave()

@@ -18,7 +18,7 @@ from bus import Bus, BusUnavailable, NoResponder, Unanswered
 from bus.addresses import NATS_URL_RULE, is_nats_url, public
 from bus.connection import BusError
 from callers.asking import Options, block_of, body_of, id_of
-from callers.failures import CrankError, Unreachable, failure, no_controller, unanswered
+from callers.failures import CrankError, Unreachable, failure, no_controller, no_server, unanswered
 from callers.frames import Answer, Frame, read_frame
 from callers.unread import MAX_BYTES, Unread, too_much
 from subjects.errors import ErrorKind
@@ -57,9 +57,7 @@ class Client:
         try:
             bus = await Bus.connect(url, name="crank-client", timeout_s=timeout_s)
         except BusUnavailable as error:
-            raise Unreachable(
-                f"{error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL."
-            ) from None
+            raise Unreachable(no_server(error)) from None
         return await cls.on(bus, prefix)
 
     @classmethod

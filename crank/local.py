@@ -77,6 +77,11 @@ class Local:
         self._ready_file = state / "controller.ready"
         self._lock: IO[bytes] | None = None
 
+    @property
+    def worker_ids(self) -> set[str]:
+        """Of the workers that are started here."""
+        return {plan.worker_id for plan in self._plans}
+
     async def start(self) -> None:
         """Start everything; return when requests can be served.
 
@@ -147,7 +152,7 @@ class Local:
         )
 
     async def _registered(self) -> None:
-        wanted = {plan.worker_id for plan in self._plans}
+        wanted = self.worker_ids
         async with await Client.connect(self.nats.url, prefix=self.prefix) as client:
             while True:
                 with contextlib.suppress(CrankError):  # a controller that is just ready may not answer yet

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bus import Bus, BusUnavailable, Entry, NoResponder, Stored, Streams, StreamSpec, Tail, Unanswered
+from bus import Bus, BusUnavailable, Entry, NoResponder, NotAdmitted, Stored, Streams, StreamSpec, Tail, Unanswered
 from bus.connection import BusError
 from bus.streams import Conflict
-from crank.natsd import NatsServer
+from crank.natsd import NatsServer, NatsServerError
 
 
 async def test_a_request_reaches_a_handler_and_its_answer_comes_back(nats_server: NatsServer) -> None:
@@ -274,3 +275,29 @@ async def _until(condition: object, timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_lets_nobody_in_is_told_from_none(tmp_path: Path) -> None:
+    """There is a server; it is the user that is wrong."""
+    server = NatsServer(tmp_path, extra="authorization { user: a, password: b }")
+    with contextlib.suppress(NatsServerError):  # which asks as nobody whether it is ready
+        await server.start()
+    with pytest.raises(NotAdmitted, match="refuses this user or password") as caught:
+        await Bus.connect(server.url.replace("//", "//a:secret@"), name="t", timeout_s=1.0)
+    assert "secret" not in str(caught.value)
+    await server.stop()
+
+
+async def test_a_lost_connection_is_told_and_a_closed_one_is_not(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever is cut off looks healthy otherwise."""
+    closed, cut = await Bus.connect(nats_server.url, name="closed"), await Bus.connect(nats_server.url, name="cut")
+    await closed.close()
+    assert "lost" not in caplog.text
+    await nats_server.stop()
+    async with asyncio.timeout(10):
+        while "the connection to NATS is lost" not in caplog.text:
+            await asyncio.sleep(0.02)
+    await cut.close()
+    assert caplog.text.count("is lost") == 1

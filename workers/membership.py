@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ _FIRST_WAIT_S = 0.1
 # A predecessor that was killed is forgotten after three heartbeats, six seconds: ask a few times within that.
 _LONGEST_WAIT_S = 2.0
 _DEFAULT_INTERVAL_S = 2.0
+# A busy machine may be this late with a heartbeat; a handler that blocks is later.
+_STALL_S = 1.0
 _SHORTEST_INTERVAL_S, _LONGEST_INTERVAL_S = 0.02, 60.0
 
 
@@ -160,7 +163,14 @@ class Membership:
     async def _beat_for_ever(self) -> None:
         while True:
             self.beat()
+            due = time.monotonic() + self._interval_s
             await asyncio.sleep(self._interval_s)
+            late_s = time.monotonic() - due
+            if late_s > _STALL_S:
+                log.warning(
+                    "%s stood still for %.1f s, and may have been taken for lost; does an `async def` block? "
+                    "As a plain `def` it runs in a thread", self._manifest.worker_id, late_s,
+                )  # fmt: skip
 
     def beat(self) -> None:
         """Publish one heartbeat; without a connection it is simply missed."""

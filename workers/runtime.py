@@ -180,6 +180,11 @@ class _Standing:
     async def end(self, patience_s: float) -> int:
         """Leave, finish what runs within ``patience_s`` seconds. How many handlers would not end."""
         try:
+            busy = self._desk.in_flight
+            log.info(
+                "%s leaves%s", self._manifest.worker_id,
+                f", and first finishes {busy} that it has in hand; once more ends it at once" if busy else "",
+            )  # fmt: skip
             self._leave("shutdown")
             left = await self._desk.drain(patience_s)
             await asyncio.gather(*self._leaving)

@@ -89,6 +89,7 @@ def adopt(
 async def _adopt(service: str, worker_id: str, wishes: Wishes, nats_url: str, prefix: str) -> None:
     from bus import BusUnavailable
     from bus.connection import BusError
+    from callers.failures import no_server
     from crank.adopting.adoption import adopt
     from crank.adopting.refusals import CannotAdopt
     from crank.cli.stopping import stop_event
@@ -100,6 +101,6 @@ async def _adopt(service: str, worker_id: str, wishes: Wishes, nats_url: str, pr
     try:
         await adopt(nats_url, service, WorkerId(worker_id), prefix, wishes, stop, DRAIN_TIMEOUT_S)
     except BusUnavailable as error:
-        end(f"crank: {error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL.", NOBODY)
+        end(f"crank: {no_server(error)}", NOBODY)
     except (BusError, CannotAdopt, WorkerError) as error:
         end(f"crank: {error}", FAILED)

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crank.cli.endings import DONE, FAILED, NOBODY
+from crank.cli.endings import DONE, FAILED, NOBODY, USAGE
 from crank.shadows import source_of
 
 # Longer than a worker drains, which it does by itself; only one that hangs is killed.
@@ -52,7 +52,9 @@ async def serve_anew(
                 if ended.done() and not stopping.done():
                     if process.returncode == NOBODY:  # no save will start a server
                         return NOBODY
-                    say("Waiting for the next save …")
+                    # What it knows how to say of its end it has said.
+                    how = "" if process.returncode in (FAILED, USAGE) else f"It ended with code {process.returncode}. "
+                    say(f"{how}Waiting for the next save …")
                     await asyncio.wait((change, stopping, watching), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 change.cancel()

@@ -57,6 +57,7 @@ async def _controller(settings: ControllerSettings, ready_file: Path | None, wit
     from bus import BusUnavailable
     from bus.addresses import public
     from bus.connection import BusError
+    from callers.failures import no_server
     from controller.app import Controller
     from crank.cli.stopping import stop_event, unless_stopped
     from crank.ready import write_ready
@@ -73,7 +74,7 @@ async def _controller(settings: ControllerSettings, ready_file: Path | None, wit
                 write_ready(ready_file, nats=public(settings.nats_url), http=app.http_url)
             await stop.wait()
     except BusUnavailable as error:
-        end(f"crank: {error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL.", NOBODY)
+        end(f"crank: {no_server(error)}", NOBODY)
     except BusError as error:
         end(f"crank: {error}", FAILED)
     except OSError as error:
@@ -176,6 +177,7 @@ def _print_manifest(loaded: Worker, worker_id: str | None) -> None:
 async def _worker(loaded: Worker, worker_id: str, nats_url: str, prefix: str, with_parent: bool) -> int:
     from bus import BusUnavailable
     from bus.connection import BusError
+    from callers.failures import no_server
     from crank.cli.stopping import stop_event
     from workers import WorkerError
     from workers.runtime import serve
@@ -185,7 +187,7 @@ async def _worker(loaded: Worker, worker_id: str, nats_url: str, prefix: str, wi
     try:
         return await serve(loaded, nats_url, worker_id, prefix, stop, DRAIN_TIMEOUT_S)
     except BusUnavailable as error:
-        end(f"crank: {error}. Start one with `crank up`, or name yours with --nats or CRANK_NATS_URL.", NOBODY)
+        end(f"crank: {no_server(error)}", NOBODY)
     except (BusError, WorkerError) as error:
         end(f"crank: {error}", FAILED)
 

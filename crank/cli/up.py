@@ -155,7 +155,8 @@ async def _tell(local: Local) -> None:
     from crank.cli.fleet import names
 
     async with await Client.connect(local.nats.url, prefix=local.prefix) as client:
-        found = await client.listed("workers")
+        # Others may be known from before, or come from elsewhere.
+        found = [worker for worker in await client.listed("workers") if worker["worker_id"] in local.worker_ids]
     lines = [
         "Crank is up.",
         "",

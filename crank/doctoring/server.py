@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from bus import Bus, BusUnavailable
 from bus.addresses import public
+from bus.connection import says_not_admitted
 from bus.greeting import Greeting, NotGreeted, greet
 from controller.payload import payload_room, too_small
 from crank.doctoring.findings import Finding, ok, problem, warning
@@ -44,7 +45,7 @@ async def reach(url: str, on_error: Callable[[str], None]) -> Reached:
     def hear(error: str) -> None:
         on_error(error)
         # Of several attempts one says why, and the next perhaps only that it was cut off.
-        if not heard or _unwelcome(error):
+        if not heard or says_not_admitted(error):
             heard[:] = [error]
 
     there = [address for address in addresses if address not in missing]
@@ -77,15 +78,10 @@ def _nobody(address: str, said: NotGreeted, *, alone: bool) -> Finding:
     return warning(CHECK, f"no NATS server answers at {public(address)}: {said}; another one does", mend)
 
 
-def _unwelcome(said: str) -> bool:
-    """Whether these are the words of a server that does not let this user in."""
-    return "authorization violation" in said.lower() or "authentication" in said.lower()
-
-
 def _refused(address: str, greeting: Greeting, said: str) -> Finding:
     """The server is there, and nobody can sign in."""
     where = public(address)
-    if _unwelcome(said):
+    if says_not_admitted(said):
         if urlsplit(address).username is None:
             mend = "name a user in --nats or CRANK_NATS_URL: nats://USER:PASSWORD@HOST:PORT, or nats://TOKEN@HOST:PORT"
             return problem(CHECK, f"the server at {where} asks who is there, and no user is named", mend)

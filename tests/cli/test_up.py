@@ -136,6 +136,21 @@ def test_what_was_registered_is_still_there_after_a_restart(start: Start, crank:
     assert "503 no_worker" in refused.stderr
 
 
+def test_it_lists_what_it_started_and_nobody_from_before(start: Start, tmp_path: Path) -> None:
+    """A worker that died is known for a while, and is none of these."""
+    state = str(tmp_path / "state")
+    first = start("--workers", "hello_world", "--state", state)
+    first.ready()
+    kill(next(pid for pid, line in first.children().items() if "crank worker" in line and "/bin/sh" not in line))
+    assert first.ended()[0] == 1
+    second = start("--workers", "streaming", "--state", state)
+    second.ready()
+    second.signal(signal.SIGTERM)
+    _, out, _ = second.ended()
+    assert "streaming-1" in out
+    assert "hello_world-1" not in out
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [

@@ -168,6 +168,13 @@ def test_a_worker_that_does_not_start_waits_for_a_save(start: Start, tmp_path: P
     live.until("live-1 is registered")
 
 
+def test_a_worker_that_ends_without_a_word_is_told(start: Start, tmp_path: Path) -> None:
+    """What it knows how to say it says itself."""
+    (tmp_path / "live.py").write_text(_SOURCE + "\n\nimport os\nos._exit(7)\n")
+    live = start()
+    assert "It ended with code 7." in live.until("Waiting for the next save")
+
+
 async def test_where_nobody_is_to_be_talked_to_no_save_helps(tmp_path: Path) -> None:
     """The worker's own message says so; the command ends with the same code."""
     said: list[str] = []

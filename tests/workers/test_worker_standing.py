@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -139,14 +140,33 @@ async def test_a_controller_that_forgot_the_worker_is_told_again(peer: Peer, ser
     assert len({manifest.instance for manifest in peer.manifests}) == 1
 
 
-async def test_a_stopped_worker_finishes_what_runs(peer: Peer, serve: Serve) -> None:
-    """It says goodbye, turns new work away, beats on as draining, answers what it had, and is gone."""
+async def test_a_handler_that_blocks_the_event_loop_is_told(
+    peer: Peer, serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker was taken for lost meanwhile, and nothing else would say why."""
+    monkeypatch.setattr("workers.membership._STALL_S", 0.2)
+    worker = Worker("t")
+
+    @worker.capability("a:b")
+    async def block() -> None:
+        time.sleep(2 * 0.2 + INTERVAL_S)
+
+    await serve(worker)
+    await peer.ask("a:b")
+    await until(lambda: "stood still for" in caplog.text)
+    assert "As a plain `def` it runs in a thread" in caplog.text
+
+
+async def test_a_stopped_worker_finishes_what_runs(peer: Peer, serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """It says what it has in hand, turns new work away, beats on as draining, answers what it had, and is gone."""
+    caplog.set_level(logging.INFO)
     worker, go, started = _worker()
     served = await serve(worker)
     running = await peer.send("a:b")
     await until(lambda: started)
     served.stop.set()
     await until(lambda: peer.departures)
+    assert "t-1 leaves, and first finishes 1 that it has in hand" in caplog.text
     assert await peer.ask("a:b") == NotRun("draining")
     known = len(peer.heartbeats)
     await until(lambda: len(peer.heartbeats) >= known + 2)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from crank.cli.endings import FAILED, NOBODY, end
-from crank.cli.options import CapabilityName, Token, nats_option
+from crank.cli.options import CapabilityName, Token, TokenCount, nats_option
 from crank.cli.run import LOG_LEVEL, log_to_stderr, run_loop
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class _Renaming(click.ParamType[tuple[str, str]]):
     help="How many requests an endpoint takes at once, for each instance; default 16.",
 )  # fmt: skip
 @click.option("--idempotent", is_flag=True, help="Running a request twice does no harm.")
-@click.option("--cost", "cost_tokens", type=click.FloatRange(min=0), metavar="TOKENS", help="The price of a request.")
+@click.option("--cost", "cost_tokens", type=TokenCount(), metavar="TOKENS", help="The price of a request.")
 @click.option("--log-level", type=LOG_LEVEL, envvar="CRANK_LOG_LEVEL", default="info", show_default=True)
 @nats_option
 def adopt(
@@ -78,8 +77,6 @@ def adopt(
     from crank.adopting.plans import Wishes
     from subjects.tokens import CapabilityId
 
-    if cost_tokens is not None and not math.isfinite(cost_tokens):
-        raise click.UsageError("--cost is a number of tokens, such as 0.5")
     renamed = {endpoint: CapabilityId(capability) for endpoint, capability in names}
     wishes = Wishes(renamed, frozenset(only), max_concurrency, idempotent, cost_tokens)
     log_to_stderr(log_level)

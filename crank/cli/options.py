@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mimetypes
 import re
 import sys
@@ -106,6 +107,37 @@ class HeaderLine(click.ParamType[tuple[str, str]]):
         if any(c < " " or c == "\x7f" for c in text):
             self.fail(f"the value of {key} holds a control character", param, ctx)
         return key, text
+
+
+class TokenCount(click.FloatRange):
+    """A number of tokens, which is what requests cost."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or wrong usage."""
+        tokens = float(super().convert(value, param, ctx))
+        if not math.isfinite(tokens):
+            self.fail(f"{value!r} is not a number of tokens, such as 0.5", param, ctx)
+        return tokens
+
+
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Its members, or wrong usage."""
+        import msgspec
+
+        if isinstance(value, dict):
+            return value
+        try:
+            return msgspec.json.decode(value, type=dict[str, Any])
+        except (ValueError, RecursionError):
+            self.fail(f"{value!r} is not a JSON object, such as '{{\"gpu_count\": 1}}'", param, ctx)
 
 
 def prepare_ready_file(path: Path) -> None:

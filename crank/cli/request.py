@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from crank.cli.endings import run_client
-from crank.cli.options import CapabilityName, HeaderLine, json_option, nats_option, read_data
+from crank.cli.options import (
+    CapabilityName,
+    HeaderLine,
+    JsonObject,
+    TokenCount,
+    json_option,
+    nats_option,
+    read_data,
+)
 
 if TYPE_CHECKING:
     from callers import Answer, Frame
@@ -31,6 +39,11 @@ Examples:
 @click.option("--timeout-ms", type=click.IntRange(1, _MAX_TIMEOUT_MS), help="How long the answer may take.")
 @click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Passed on to the worker.")
 @click.option("--version", "version_range", metavar="RANGE", help="Which versions will do, such as ^1.2 or '>=2,<3'.")
+@click.option("--budget-tokens", type=TokenCount(), metavar="N", help="The most that it may cost.")
+@click.option(
+    "--constraints", type=JsonObject(), metavar="JSON",
+    help="What the worker must have, such as '{\"gpu_count\": 1}': numbers mean at least, the rest means equal.",
+)  # fmt: skip
 @click.option(
     "--header", "headers", metavar="KEY=VALUE", type=HeaderLine(), multiple=True, help="Sent along; may be repeated."
 )
@@ -45,6 +58,8 @@ def request(
     timeout_ms: int | None,
     priority: Literal["low", "normal", "high"] | None,
     version_range: str | None,
+    budget_tokens: float | None,
+    constraints: dict[str, Any] | None,
     headers: tuple[tuple[str, str], ...],
     content_type: str | None,
     stream: bool,
@@ -65,6 +80,10 @@ def request(
         options["priority"] = priority
     if version_range is not None:
         options["version"] = version_range
+    if budget_tokens is not None:
+        options["budget_tokens"] = budget_tokens
+    if constraints is not None:
+        options["constraints"] = constraints
     if (label := content_type or guessed) is not None:
         options["content_type"] = label
     work = _ask(capability, body, options, stream, as_json, nats_url, prefix)

@@ -121,7 +121,7 @@ def test_a_service_is_adopted_lost_found_and_let_go(
         (["orders", "--only", "all"], 1, "has no endpoint that could be offered\n  endpoint 'all' is left out"),
         (["orders", "--as", "total"], 2, "is not ENDPOINT=VERB:NAME"),
         (["orders", "--as", "total=sum"], 2, "'sum' is not VERB:NAME"),
-        (["orders", "--cost", "inf"], 2, "--cost is a number of tokens"),
+        (["orders", "--cost", "inf"], 2, "'inf' is not a number of tokens"),
         (["orders", "--max-concurrency", "0"], 2, "--max-concurrency"),
         (["or.ders"], 2, "'or.ders' is not 1 to 64 of"),
         ([], 2, "SERVICE"),

@@ -40,6 +40,7 @@ class Client:
         self._subjects = Subjects(prefix)
         self._inbox = bus.new_inbox()
         self._waiting: dict[str, Unread] = {}
+        self._closed = False
 
     @classmethod
     async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 2.0) -> Self:
@@ -75,6 +76,7 @@ class Client:
 
     async def close(self) -> None:
         """Send what is pending and close; whoever still waits for an answer is told."""
+        self._closed = True
         await self._bus.close()
         for unread in self._waiting.values():
             unread.end(Unreachable("the client was closed before the answer came; the work may have run"))
@@ -141,7 +143,12 @@ class Client:
             if not ended:
                 self._give_up(rid)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Unreachable("this client is closed; ask inside its `async with`, or connect another one")
+
     def _send(self, subject: str, data: bytes, block: bytes, inbox: str) -> None:
+        self._check_open()
         if self._bus.publish(subject, data, block, inbox):
             return
         size, most = len(block) + len(data), self._bus.max_payload_bytes
@@ -210,6 +217,7 @@ class Client:
             after = page["next"]
 
     async def _ask(self, subject: str, body: bytes) -> bytes:
+        self._check_open()
         try:
             message = await self._bus.request(subject, body, timeout_s=5.0)
         except NoResponder:

@@ -392,3 +392,12 @@ async def test_closing_tells_whoever_still_waits(nats_server: NatsServer, client
     with pytest.raises(Unreachable, match="closed before the answer came"):
         await asyncio.wait_for(asking, 5)
     await peer.stop()
+
+
+async def test_a_closed_client_says_so(nats_server: NatsServer) -> None:
+    """Whoever asks after the end of its ``async with`` looks there, and not at the server."""
+    async with await Client.connect(nats_server.url) as client:
+        pass
+    for ask in (lambda: client.request("a:b"), lambda: client.cancel("r-1"), lambda: client.admin("workers")):
+        with pytest.raises(Unreachable, match="this client is closed"):
+            await ask()

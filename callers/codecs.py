@@ -93,7 +93,7 @@ def _schema(kind: Any, mode: Any) -> tuple[Schema | None, Any]:
     except (TypeError, ValueError) as error:
         adapter = _adapter(kind)
         if adapter is None:
-            raise TypeError(f"{_name(kind)} cannot be read from or written to JSON: {_first(error)}") from None
+            raise TypeError(f"{name_of(kind)} cannot be read from or written to JSON: {_first(error)}") from None
         return adapter.json_schema(mode=mode), adapter
     return (None if schema in ({}, {"type": "object"}) else schema), None
 
@@ -183,8 +183,9 @@ def _encode_json(value: Any) -> tuple[bytes, str | None]:
     return _to_json(value), None
 
 
-def _name(kind: Any) -> str:
-    return getattr(kind, "__name__", None) or str(kind)
+def name_of(kind: Any) -> str:
+    """A type for people: ``Greeting``, ``list[int]``."""
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def _first(error: Exception) -> str:

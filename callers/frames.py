@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from callers.codecs import Decode, Unfit, reading
+from callers.codecs import Decode, Unfit, name_of, reading
 from callers.failures import CrankError, failure, no_controller
 from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
 from subjects.headers import parse_block, passed_headers
@@ -54,7 +54,7 @@ class Frame(msgspec.Struct, frozen=True):
         """The body as ``kind``: bytes, text, or JSON that fits a dataclass, msgspec struct or pydantic model.
 
         Raises:
-            CrankError: 502, it does not fit; the message names the place.
+            CrankError: 502, it does not fit; the message names the type and the place.
             TypeError: ``kind`` is nothing that JSON can become.
 
         """
@@ -62,7 +62,8 @@ class Frame(msgspec.Struct, frozen=True):
         try:
             found: T = _decoder(wanted)(self.body)
         except Unfit as error:
-            raise CrankError(failure(ErrorKind.WORKER_PROTOCOL, f"The answer {error}.").problem, self.meta) from None
+            detail = f"The answer {'' if wanted is Any else f'is no {name_of(wanted)}: it '}{error}."
+            raise CrankError(failure(ErrorKind.WORKER_PROTOCOL, detail).problem, self.meta) from None
         return found
 
 

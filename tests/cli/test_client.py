@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -326,6 +327,9 @@ async def test_an_answer_of_another_type_is_the_workers_failure(
         with pytest.raises(CrankError, match=why) as caught:
             read()
         assert (caught.value.code, caught.value.meta["crank-worker"]) == (502, "w-1")
+        assert re.search(r": The answer is no (Greeting|Model): it (does not fit|is not JSON)", str(caught.value))
+    with pytest.raises(CrankError, match=r": The answer is no list\[int\]: it "):
+        answer.decode(list[int])
     await peer.stop()
 
 

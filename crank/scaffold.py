@@ -9,6 +9,7 @@ import importlib.util
 import keyword
 import re
 import sys
+import unicodedata
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
@@ -134,6 +135,10 @@ def _module(name: str) -> str:
     module = name.replace("-", "_")
     if not (is_token(name) and module.isidentifier()):
         raise ScaffoldError(f"{name!r} cannot be a worker's and a module's name: {_rule(module)}")
+    if module.startswith("test_") or (module.startswith("__") and module.endswith("__")):
+        plain = re.sub(r"^(test_|[\d_])+", "", module)[:48].rstrip("_")
+        why = "would be taken for a test" if module.startswith("test_") else "is a name of Python's own"
+        raise ScaffoldError(f"{module} {why}; {_meant(plain or 'my')}")
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
         raise ScaffoldError(f"{module} is a word of Python's own; {_meant(module)}")
     if module in OWN:
@@ -147,9 +152,10 @@ def _module(name: str) -> str:
 
 def _rule(module: str) -> str:
     rule = f"it has to be {TOKEN_RULE}, and to begin with no digit"
-    letters = re.sub(r"[^A-Za-z0-9_]+", "_", module).strip("_")[:48]
+    bare = "".join(c for c in unicodedata.normalize("NFKD", module) if not unicodedata.combining(c))  # é becomes e
+    letters = re.sub(r"\W+", "_", bare).strip("_")[:48]
     meant = letters if letters.isidentifier() else f"worker_{letters}"
-    return f"{rule}; did you mean {meant}?" if letters else rule
+    return f"{rule}; did you mean {meant}?" if letters and letters.isascii() else rule
 
 
 def _meant(module: str) -> str:

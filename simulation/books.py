@@ -12,8 +12,9 @@ from controller.core.fleet import Offer
 from controller.core.matching import mismatch
 from controller.core.router import Router
 from controller.core.timers import SLOT_S
-from controller.core.world import Life
+from controller.core.world import Life, World
 from simulation.laws import Broken, must
+from subjects.tokens import DispatchId
 
 
 def has_room(offer: Offer) -> bool:
@@ -25,6 +26,13 @@ def has_room(offer: Offer) -> bool:
 
 class AuditedRouter(Router):
     """A router that is looked at in the moment it dispatches: afterwards the worker may be another one already."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.sent_to: dict[DispatchId, str | None] = {}
+        """The instance of each dispatch's worker."""
+        self.told: set[DispatchId] = set()
+        """Dispatches of which their workers were told that nobody waits."""
 
     def _send(self, life: Life, step: Send) -> None:
         offer = step.offer
@@ -41,6 +49,8 @@ class AuditedRouter(Router):
         why_not = mismatch(offer.spec, headers.version, headers.constraints, headers.budget_tokens)
         must(why_not is None, "right-worker", f"{to}: {why_not}")
         super()._send(life, step)
+        assert life.flight is not None
+        self.sent_to[life.flight.dispatch_id] = worker.instance
 
 
 def check_counts(router: Router) -> None:
@@ -69,12 +79,23 @@ def check_counts(router: Router) -> None:
             must(life_of.flight is flight, "counts", f"{flight.dispatch_id} is out for nobody")
 
 
-def check_liveness(router: Router, now: float) -> None:
-    """Nobody who was silent for too long counts as there."""
+def check_liveness(router: AuditedRouter, now: float) -> None:
+    """Nobody who was silent for too long counts as there, and nobody waits for who is not."""
     registry = router.world.registry
     for worker in registry.workers.values():
         silent = registry.is_silent(worker, now - 2 * SLOT_S)
         must(not silent or not worker.eligible, "known-gone", f"{worker.id} is silent, and {worker.state.value}")
+    flights = router._flights
+    router.sent_to = {dispatch_id: router.sent_to[dispatch_id] for dispatch_id in flights}
+    router.told &= flights.keys()
+    for dispatch_id, flight in flights.items():
+        worker = flight.offer.worker
+        if flight.life is None:
+            must(dispatch_id in router.told, "cancels", f"{worker.id} was not told that nobody waits for {dispatch_id}")
+            continue
+        what = f"{flight.life.request.reply} waits for {worker.id}, which"
+        must(not registry.is_silent(worker, now - 2 * SLOT_S), "known-gone", f"{what} is silent")
+        must(not worker.is_another(router.sent_to[dispatch_id]), "known-gone", f"{what} is another process now")
 
 
 def check_pools(router: Router) -> None:

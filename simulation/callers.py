@@ -11,6 +11,7 @@ from controller.core.events import CancelAsked, RequestArrived
 from controller.core.model import Request
 from simulation.dice import Dice
 from simulation.network import LEAST_S, MOST_S, Network
+from simulation.obligation import BAD
 from simulation.plan import Call, Hop
 from subjects.requests import NO_HEADERS, RequestHeaders
 from subjects.tokens import RequestId
@@ -97,7 +98,7 @@ class Callers:
                 idempotency_key="k" if call.key else None,
                 dry_run=call.dry_run,
             )
-        body = b'"bad"' if call.bad else b"{}"
+        body = BAD if call.bad else b"{}"
         return RequestArrived(Request(call.capability, call.caller, _id(call), reply, headers, body))
 
     def _cancel(self, exchange: Exchange) -> None:

@@ -38,6 +38,7 @@ from controller.driver import Driver
 from simulation import books
 from simulation.dice import Dice
 from simulation.laws import Broken
+from simulation.obligation import BAD
 from simulation.process import Process
 from simulation.registry_log import RegistryLog
 from simulation.watch import Watch, WatchedRouter
@@ -53,8 +54,6 @@ DEFAULT_TIMEOUT_MS = 1000
 # Small, so that queues fill and fleets are full.
 LIMITS = Limits(queue_limit=5, max_attempts=3)
 _DRAIN_S = 3.0
-# Of one moment: whatever is due then is done with the first.
-_MOST_TICKS = 100
 _SLOW_VERDICT_S = (0.001, 0.1)
 _ALLOW = Verdict(True, "allowed", 1.0)
 _VERDICTS = {"denied": Verdict(False, "no", 0.05), "unavailable": Verdict(False, "no answer", 0.05, unavailable=True)}
@@ -70,7 +69,7 @@ class _Patience:
 
 def check_body(schema: str, body: bytes) -> Mismatch | None:
     """Validate: a schema takes all but ``bad``."""
-    return Mismatch(True, "name", "is wrong") if body == b'"bad"' else None
+    return Mismatch(True, "name", "is wrong") if body == BAD else None
 
 
 class Controller(Process):
@@ -92,8 +91,8 @@ class Controller(Process):
             Authorize: self._authorize,
             Claim: self._claim,
             SendControl: self._control,
-            StoreManifest: lambda command: self.log.ask(command),
-            StoreDeparture: lambda command: self.log.ask(command),
+            StoreManifest: self._write,
+            StoreDeparture: self._write,
             ReadSubject: lambda command: self.log.ask(command),
             ReplyJson: self._accept,
             ReplyRefusal: self._turn_away,
@@ -126,8 +125,7 @@ class Controller(Process):
         self.router = WatchedRouter(world, self.watch, simulation.history, chance, seed)
         self.driver = Driver(self.router, self)
         self.log = RegistryLog(self, simulation, self._dice)
-        self._timer = self._ticks = self._looked_at = 0
-        self._ticked_at = 0.0
+        self._timer = self._looked_at = 0
         self.driver.start()
         self.log.tail()
 
@@ -161,13 +159,13 @@ class Controller(Process):
 
     def look(self) -> None:
         """See that every law holds that holds at any time."""
-        if not self.up or self.frozen or self._looked_at == self.watch.events:
+        if not self.up or self.frozen_at is not None or self._looked_at == self.watch.events:
             return
         self._looked_at, now = self.watch.events, self.clock.now
         try:
             books.check_all(self.router)
             books.check_liveness(self.router, now)
-            self.watch.check_overdue(now)
+            self.watch.check(self.router, now)
         except Broken as broken:
             self._simulation.history.breaks(now, broken)
 
@@ -183,13 +181,8 @@ class Controller(Process):
         self.clock.at(due, self.due, self.boot, self._tick, self._timer)
 
     def _tick(self, timer: int) -> None:
-        if timer != self._timer:
-            return
-        self._ticks = self._ticks + 1 if self.clock.now == self._ticked_at else 0
-        self._ticked_at = self.clock.now
-        if self._ticks > _MOST_TICKS:
-            self._simulation.history.breaks(self.clock.now, Broken("time-goes-on", f"{self.name} is due for ever"))
-        self.driver.tick()
+        if timer == self._timer:
+            self.driver.tick()
 
     def perform(self, command: Command) -> Event | None:
         """Carry out a command; a law that it breaks must not be mistaken for an error of the edge, which is logged."""
@@ -242,7 +235,13 @@ class Controller(Process):
         self.later(exchange.dice.between(*_SLOW_VERDICT_S), self.feed, event)
         return None
 
+    def _write(self, command: StoreManifest | StoreDeparture) -> None:
+        self.watch.news.writes(command)
+        self.log.ask(command)
+
     def _control(self, command: SendControl) -> None:
+        if command.control.dispatch_id is not None:
+            self.router.told.add(DispatchId(command.control.dispatch_id))
         if self.cut_at is None:
             worker = self._simulation.workers[command.worker_id]
             self._network.carry_noisily("control", self._dice, worker.receive, worker.told, command.control)
@@ -251,12 +250,16 @@ class Controller(Process):
         self._simulation.answer_control(self, command.reply, accepted=True)
 
     def _turn_away(self, command: ReplyRefusal) -> None:
-        self.watch.refused(command)
+        self.watch.news.refused(command)
         self._simulation.answer_control(self, command.reply, accepted=False)
 
     def tail(self) -> None:
         """The stream has something new."""
         self.log.tail()
+
+    def thawed(self, stood_s: float) -> None:
+        """It goes on."""
+        self.watch.stood_still(self.clock.now, stood_s)
 
     def connected_again(self) -> None:
         """As the edge does."""

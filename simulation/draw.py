@@ -73,6 +73,7 @@ def _draw_call(dice: Dice, number: int, at: float) -> Call:
     if special < 0.5:  # the everyday request, quickly drawn
         return Call(at, number, dice.choice(_CAPABILITIES))
     seldom = dice.random
+    twin = seldom() < 0.06
     return Call(
         at,
         number,
@@ -84,8 +85,8 @@ def _draw_call(dice: Dice, number: int, at: float) -> Call:
         key=seldom() < 0.1,
         dry_run=seldom() < 0.04,
         bad=seldom() < 0.04,
-        twin=seldom() < 0.06,
-        cancel_after_s=round(dice.spread(0.05), 5) if seldom() < 0.1 else None,
+        twin=twin,
+        cancel_after_s=round(dice.spread(0.05), 5) if seldom() < (0.5 if twin else 0.1) else None,
         mishaps=_draw_mishaps(dice),
     )
 

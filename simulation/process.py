@@ -20,7 +20,7 @@ class Process:
         self.clock = clock
         self.boot = 0
         self.up = False
-        self.frozen = False
+        self.frozen_at: float | None = None
         self.cut_at: float | None = None
         self._inbox: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
@@ -32,7 +32,7 @@ class Process:
     def begin(self) -> None:
         """It starts, as a new process."""
         self.boot += 1
-        self.up, self.frozen, self.cut_at = True, False, None
+        self.up, self.frozen_at, self.cut_at = True, None, None
         self._inbox.clear()
 
     def end(self) -> None:
@@ -63,7 +63,7 @@ class Process:
             self._take(act, args)
 
     def _take(self, act: Callable[..., object], args: tuple[Any, ...]) -> None:
-        if self.frozen:
+        if self.frozen_at is not None:
             self._inbox.append((act, args))
         else:
             act(*args)
@@ -89,18 +89,23 @@ class Process:
 
     def freeze(self, for_s: float) -> bool:
         """Stand still."""
-        if not self.up or self.frozen:
+        if not self.up or self.frozen_at is not None:
             return False
-        self.frozen = True
+        self.frozen_at = self.clock.now
         self.clock.after(for_s, self._thaw, self.boot)
         return True
 
     def _thaw(self, boot: int) -> None:
         if boot == self.boot and self.up:
-            self.frozen = False
+            assert self.frozen_at is not None
+            self.thawed(self.clock.now - self.frozen_at)
+            self.frozen_at = None
             waiting, self._inbox = self._inbox, []
             for act, args in waiting:
                 self.due(boot, act, *args)
+
+    def thawed(self, stood_s: float) -> None:
+        """It goes on, after so long; first with what waited."""
 
     def cut(self, for_s: float) -> bool:
         """Be cut off from the server."""

@@ -13,7 +13,7 @@ from controller.core.registry import FORGET_AFTER_S
 from controller.core.router import Router
 from simulation import books
 from simulation.callers import Exchange
-from simulation.laws import must
+from simulation.laws import Broken, must
 from simulation.plan import Call
 from simulation.stream import digest_of
 from subjects.tokens import WorkerId
@@ -76,14 +76,13 @@ def _check_agreement(simulation: Simulation, controller: Controller) -> None:
             must(gone, "agreement", f"{controller.name} takes {worker.id} for alive, and it is dead")
             continue
         must(worker.registered, "agreement", f"{worker.id} could not register")
-        assert isinstance(entry, StoredManifest), entry
-        mine = entry.digest == digest_of(worker.body)
-        must(mine, "agreement", f"the stream has {entry.manifest.instance} for {worker.id} {worker.boot}")
-        must(
-            seen is not None and (seen.seq, seen.digest) == (entry.seq, entry.digest) and seen.state is State.ALIVE,
-            "agreement",
-            f"{controller.name} does not have {worker.instance} as number {entry.seq} of the stream, but {seen}",
-        )
+        if not isinstance(entry, StoredManifest) or entry.digest != digest_of(worker.body):
+            raise Broken("agreement", f"the stream does not have {worker.instance} for {worker.id}, but {entry}")
+        if seen is None or (seen.seq, seen.digest, seen.state) != (entry.seq, entry.digest, State.ALIVE):
+            told = f"{controller.name} does not have {worker.instance} as number {entry.seq} of the stream, but {seen}"
+            raise Broken("agreement", told)
+        for offer in seen.offers:
+            must(offer.free, "recovery", f"{controller.name} does not count {offer.address} as free")
     strangers = [worker_id for worker_id in known if worker_id not in simulation.workers]
     must(not strangers, "agreement", f"{controller.name} knows {strangers}")
 

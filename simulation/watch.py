@@ -8,55 +8,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from controller.core.commands import Answer, Command, Dispatch, Refuse, ReplyRefusal, Send
+from controller.core.commands import Answer, Command, Dispatch, Refuse, Send
 from controller.core.events import (
     Answered,
-    DeregisterAsked,
-    EntrySeen,
+    CancelAsked,
     Event,
-    HeartbeatSeen,
-    RegisterAsked,
-    RegistryRestarted,
     RequestArrived,
-    StoredManifest,
-    SubjectRead,
+    Stalled,
     Tick,
-    WriteAnswered,
+    VerdictReached,
 )
-from controller.core.fleet import Worker
 from controller.core.model import DecisionRecord
 from controller.core.retries import MINIMUM_PER_S, SHARE
 from controller.core.timers import SLOT_S
 from controller.core.world import Life, World
+from controller.driver import PULSE_S, STALL_S
 from simulation.books import AuditedRouter
 from simulation.dice import Dice
 from simulation.history import History
 from simulation.laws import Broken, must
-from simulation.plan import PROMISES, Promise
-from subjects.answers import NoResponders, NotRun
-from subjects.tokens import WorkerId
+from simulation.news import News
+from simulation.obligation import BAD, Obligation
+from subjects.errors import ErrorKind
 
-_NO_PROMISE = Promise()
 # Any time of a run, in seconds, times this is a whole number: two moments are never taken for one.
 _EXACT = 2.0**43
-
-
-class Obligation:
-    """A request that arrived, until its terminal reply."""
-
-    __slots__ = ("attempts", "deadline", "frames", "must_not_run", "nothing_ran", "out", "promise", "ran")
-
-    def __init__(self, deadline: float, promise: Promise, must_not_run: str) -> None:
-        self.deadline = deadline
-        self.promise = promise
-        self.must_not_run = must_not_run
-        self.attempts = 0
-        self.ran = 0
-        """Attempts before the present one that may have run."""
-        self.out = ""
-        """The dispatch that is out, and whether it was heard that nothing ran: None until something is heard."""
-        self.nothing_ran: bool | None = None
-        self.frames = 0
+# So long after it stood still a controller may still take it from the patience of what it reads.
+_CATCHING_UP_S = 1.0
+# Of one moment, and one router: what piled up while it was frozen is less.
+_MOST_EVENTS = 100_000
 
 
 class Watch:
@@ -64,34 +44,35 @@ class Watch:
 
     def __init__(self, name: str, history: History, now: float, default_timeout_ms: int, max_attempts: int) -> None:
         self.owed: dict[str, Obligation] = {}
+        self.news = News()
         self._name = name
         self._history = history
         self._since = self._now = now
         self._default_timeout_ms = default_timeout_ms
         self._max_attempts = max_attempts
         self._by_dispatch: dict[str, Obligation] = {}
-        self._leaving: dict[tuple[WorkerId, str | None], str] = {}
-        """Processes that said that they drain or leave; who asked to deregister and is refused has not left."""
-        self._stored: dict[WorkerId, int] = {}
         self.events = self._requests = self._retries = 0
+        self._thawed_at = self._stood_s = self._slack_s = 0.0
+        self._cancelled: tuple[str, str] | None = None
         self._replied = ""
         self._on: dict[type, Callable[[Any], str]] = {
             RequestArrived: self._arrived,
             Answered: self._answered,
-            HeartbeatSeen: self._heartbeat,
-            DeregisterAsked: self._deregister,
-            RegisterAsked: self._register,
-            EntrySeen: self._entry,
-            RegistryRestarted: self._restarted,
-            SubjectRead: self._entry,
-            WriteAnswered: _written,
+            VerdictReached: self._judged,
+            CancelAsked: self._cancel,
+            Stalled: self._stalled,
+            **self.news.handlers,
         }
 
     # What it is told --------------------------------------------------------------
 
     def event(self, event: Event, now: float) -> None:
-        """The core is about to be told this."""
+        """The core is about to be told this; all that it did about the event before was seen."""
         self._now = now
+        if self._cancelled is not None:
+            left = [reply for reply, owed in self.owed.items() if owed.of == self._cancelled]
+            must(not left, "cancels", f"{left} were cancelled, and have no terminal reply")
+            self._cancelled = None
         kind = type(event)
         if kind is Tick:
             return
@@ -100,59 +81,44 @@ class Watch:
         said = note(event) if note is not None else ""
         self._history.tell(now, self._name, f"< {kind.__name__} {said}")
 
+    def stood_still(self, now: float, for_s: float) -> None:
+        """It was frozen until now."""
+        if for_s > STALL_S - PULSE_S:  # else it cannot know
+            recent = now - self._thawed_at - for_s < _CATCHING_UP_S
+            self._slack_s = max(for_s, self._slack_s) if recent else for_s
+            self._thawed_at, self._stood_s = now, for_s
+
+    def _stalled(self, event: Stalled) -> str:
+        must(self._thawed_at == self._now, "in-time", f"it takes itself to have stood still for {event.ms:.0f} ms")
+        return f"{event.ms:.0f} ms"
+
     def _arrived(self, event: RequestArrived) -> str:
         request = event.request
-        headers = request.headers
-        why_not = "its key is not protected" if headers.idempotency_key else ""
-        if headers.dry_run:
-            why_not = "it is a dry run"
-        deadline = self._now + (headers.timeout_ms or self._default_timeout_ms) / 1000
-        self.owed[request.reply] = Obligation(deadline, PROMISES.get(request.capability, _NO_PROMISE), why_not)
+        self.owed[request.reply] = owed = Obligation(request, self._now, self._default_timeout_ms)
+        if self._now - self._thawed_at < _CATCHING_UP_S:
+            owed.earliest -= self._slack_s + PULSE_S
+        if self._now == self._thawed_at and self._stood_s > STALL_S:  # it lay unread for as long
+            owed.deadline -= self._stood_s
         self._requests += 1
         return f"{request.reply} {request.capability}"
 
     def _answered(self, event: Answered) -> str:
         owed = self._by_dispatch.get(event.dispatch_id)
-        kind = type(event.answer)
-        if owed is not None and owed.nothing_ran is None:
-            owed.nothing_ran = kind is NotRun or kind is NoResponders
-        return f"{event.dispatch_id} {kind.__name__}"
+        if owed is not None and owed.hear(event.answer, self._now):
+            self.news.nobody_listens(owed.address, owed.version)
+        return f"{event.dispatch_id} {type(event.answer).__name__}"
 
-    def _heartbeat(self, event: HeartbeatSeen) -> str:
-        beat = event.heartbeat
-        if beat.draining:
-            self._leaving[event.worker_id, beat.instance] = ""
-        return f"{event.worker_id} {beat.seq}{' draining' if beat.draining else ''}"
+    def _judged(self, event: VerdictReached) -> str:
+        reply = event.life.request.reply
+        if reply in self.owed and not event.verdict.allow:
+            self.owed[reply].must_not_run = "a policy forbids it"
+        return f"{reply} {event.verdict.reason}"
 
-    def _deregister(self, event: DeregisterAsked) -> str:
-        self._leaving.setdefault((event.worker_id, event.message.instance), event.reply)
-        return event.worker_id
-
-    def _register(self, event: RegisterAsked) -> str:
-        self._leaving.pop((event.manifest.worker_id, event.manifest.instance), None)
-        return f"{event.manifest.worker_id} {event.manifest.instance}"
-
-    def _entry(self, event: EntrySeen | SubjectRead) -> str:
-        entry = event.entry
-        if entry is None:
-            return ""
-        if entry.seq > self._stored.get(entry.worker_id, 0):
-            self._stored[entry.worker_id] = entry.seq
-            if isinstance(entry, StoredManifest):
-                self._leaving.pop((entry.worker_id, entry.manifest.instance), None)
-        return f"{entry.worker_id} {entry.seq} {type(entry).__name__}"
-
-    def _restarted(self, event: RegistryRestarted) -> str:
-        self._stored.clear()
-        return ""
+    def _cancel(self, event: CancelAsked) -> str:
+        self._cancelled = (event.caller, event.request_id)
+        return f"{event.caller} {event.request_id}"
 
     # What it does -----------------------------------------------------------------
-
-    def chooses(self, worker: Worker, reply: str) -> None:
-        """It is about to dispatch to ``worker``: see whether it may, by all that it was told."""
-        # Without an instance nobody can tell it from the process before it.
-        leaving = worker.instance is not None and (worker.id, worker.instance) in self._leaving
-        must(not leaving, "known-gone", f"{reply} to {worker.id}, which said that it leaves")
 
     def dispatched(self, command: Dispatch) -> None:
         """It sends a dispatch."""
@@ -162,24 +128,19 @@ class Watch:
         if owed is None:
             raise Broken("one-reply", f"{reply} is dispatched to {command.address}, and has its terminal reply")
         must(not owed.must_not_run, "must-not-run", f"{reply} is dispatched to {command.address}: {owed.must_not_run}")
-        again = owed.out and not owed.nothing_ran
-        if owed.out:
-            del self._by_dispatch[owed.out]
-        owed.attempts += 1
+        self._by_dispatch.pop(owed.out, None)
+        self._retries += owed.leaves(command, self._now)
         must(command.attempt == owed.attempts, "attempts", f"{reply}: attempt {owed.attempts} says {command.attempt}")
         must(command.timeout_ms >= 1, "in-time", f"{reply} is dispatched with no time left")
-        if again:
-            owed.ran += 1
-            self._retries += 1
         if owed.ran:
             self._runs_again(owed, reply)
-        owed.out, owed.nothing_ran = command.dispatch_id, None
         self._by_dispatch[command.dispatch_id] = owed
 
     def _runs_again(self, owed: Obligation, reply: str) -> None:
         what = f"{reply} is dispatched again, and may have run {owed.ran} times"
         must(owed.promise.idempotent, "no-second-run", what)
         must(not owed.frames, "no-second-run", f"{what}: {owed.frames} frames were forwarded")
+        must(owed.worker not in owed.tried, "right-worker", f"{what}, also at {owed.worker}")
         must(owed.ran < self._max_attempts, "attempts", what)
         allowed = self._requests * SHARE + (self._now - self._since + 1.0) * MINIMUM_PER_S
         must(
@@ -201,31 +162,39 @@ class Watch:
             owed.frames += 1
         else:
             must(not owed.frames, "frames", f"{reply} is sent {what} after {owed.frames} frames, and no end")
+        if isinstance(command, Answer):
+            self._fits(owed, command)
+        elif command.refusal.kind is ErrorKind.DEADLINE:
+            early = self._now < owed.earliest and not owed.hangs(self._now)
+            must(not early, "in-time", f"{reply} is refused {owed.earliest - self._now:.3f} s before its deadline")
         if frame in ("", "end"):
+            must(not self._replied, "one-reply", f"no record tells of {self._replied}")
             del self.owed[reply]
-            if owed.out:
-                del self._by_dispatch[owed.out]
-            self._replied = reply
+            self._by_dispatch.pop(owed.out, None)
+            self._replied = owed.of[1]
 
-    def refused(self, command: ReplyRefusal) -> None:
-        """It refuses a control message."""
-        for who in [who for who, reply in self._leaving.items() if reply == command.reply]:
-            del self._leaving[who]
+    def _fits(self, owed: Obligation, command: Answer) -> None:
+        what, promise = f"{command.reply} is sent", owed.promise
+        must(not owed.broke, "right-answer", f"{what} {command.frame or 'an answer'}, and its worker {owed.broke}")
+        if owed.attempts:
+            most = promise.max_output_bytes
+            must(most is None or len(command.body) <= most, "right-answer", f"{what} {len(command.body)} bytes")
+            must(not promise.schemas or command.body != BAD, "right-answer", f"{what} what does not fit its schema")
 
     def recorded(self, record: DecisionRecord) -> None:
         """It tells of a decision."""
-        must(self._replied, "one-reply", f"a record of {record.request_id} without a terminal reply")
+        told = record.request_id
+        must(told == self._replied, "one-reply", f"a record of {told} where one of {self._replied or 'none'} was due")
         self._replied = ""
 
-    def check_overdue(self, now: float) -> None:
-        """Whoever's deadline is over has a reply."""
+    def check(self, router: AuditedRouter, now: float) -> None:
+        """Whoever's deadline is over has a reply, and what the stream told is known."""
+        must(not self._replied, "one-reply", f"no record tells of {self._replied}")
         for reply, owed in self.owed.items():
             over_s = now - owed.deadline - 2 * SLOT_S
+            # What was read while it caught up has less patience than it may have known.
             must(over_s <= 0, "in-time", f"{reply} has no terminal reply {over_s:.3f} s after its deadline")
-
-
-def _written(event: WriteAnswered) -> str:
-    return f"{event.worker_id} {'conflict' if event.conflict else event.seq}"
+        self.news.check(router.world.registry)
 
 
 class WatchedRouter(AuditedRouter):
@@ -247,8 +216,9 @@ class WatchedRouter(AuditedRouter):
         """As the router does."""
         self._turn = self._turn + 1 if now == self.world.now else 0
         self._dice.start_from(self._seed, int(now * _EXACT), self._turn)
-        self._watch.event(event, now)
         try:
+            must(self._turn < _MOST_EVENTS, "time-goes-on", f"{type(event).__name__} follows from itself for ever")
+            self._watch.event(event, now)
             return super().handle(event, now)
         except Broken as broken:
             self._history.breaks(now, broken)
@@ -258,5 +228,5 @@ class WatchedRouter(AuditedRouter):
         return []
 
     def _send(self, life: Life, step: Send) -> None:
-        self._watch.chooses(step.offer.worker, life.request.reply)
+        self._watch.news.chosen(step.offer, life.request.reply)
         super()._send(life, step)

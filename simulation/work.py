@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from controller.core.commands import Dispatch
 from simulation.callers import Exchange
+from simulation.obligation import BAD
 from subjects.answers import Answer, Fault, Frame, Garbage, NotRun, Result
 from subjects.manifests import Capability
 
@@ -33,7 +34,7 @@ _PLAIN: dict[str | None, Answer] = {
     "retryable": _TRY_AGAIN,
     "garbage": Garbage("nonsense"),
     "large": Result(b"x" * 100),
-    "bad": Result(b'"bad"'),
+    "bad": Result(BAD),
     "frames": Frame("chunk", 0, b"piece"),
 }
 # How a stream's frames are numbered on.
@@ -67,14 +68,14 @@ class Desk:
         self._used: Counter[tuple[str, str]] = Counter()
         self._hangs_until = self._slow_until = 0.0
 
-    def open(self, offers: Iterable[Capability]) -> None:
-        """Begin anew, with these."""
+    def open(self, offers: Iterable[Capability], share: float) -> None:
+        """Begin anew, with these, and room for a share of all that they promise together."""
         self.draining = False
         self.runs.clear()
         self._used.clear()
         self._hangs_until = self._slow_until = 0.0
         self._specs = {(f"{self._worker.id}.{spec.verb}.{spec.name}", spec.version): spec for spec in offers}
-        self.capacity = sum(spec.max_concurrency for spec in self._specs.values())
+        self.capacity = max(1, int(share * sum(spec.max_concurrency for spec in self._specs.values())))
 
     def hang(self, for_s: float) -> bool:
         """Nothing comes to its end for so long, and heartbeats go on."""
@@ -102,7 +103,7 @@ class Desk:
             answer(_DRAINING)
         elif kind in _NOT_TAKEN:
             answer(_NOT_TAKEN[kind])
-        elif self._used[at] >= spec.max_concurrency:
+        elif self._used[at] >= spec.max_concurrency or len(self.runs) >= self.capacity:
             answer(_BUSY)
         elif dispatch.dispatch_id in self.runs:
             answer(_TWICE)

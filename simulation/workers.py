@@ -58,7 +58,7 @@ class Worker(Process):
         self._asked = self._seq = 0
         self.manifest = Manifest(self.id, self._offers(), self.instance)
         self.body = msgspec.json.encode(self.manifest)
-        self.desk.open(self.manifest.capabilities)
+        self.desk.open(self.manifest.capabilities, self.dice.choice((1.0, 1.0, 0.5)))
         self.later(self.dice.between(0.0, 0.2), self._register)
 
     def _offers(self) -> tuple[Capability, ...]:
@@ -163,7 +163,7 @@ class Worker(Process):
             return False
         self.draining = True
         self.desk.draining = True
-        if self._beating:
+        if self._beating and self.dice.random() < 0.5:  # what it may say at once, it need not
             self._beat()
         self._asked += 1
         event = DeregisterAsked(self.id, Deregister("shutdown", self.instance), self._reply("deregister"))

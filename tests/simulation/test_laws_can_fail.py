@@ -9,13 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from controller.core import life as life_module
-from controller.core.events import CancelAsked, ClaimAnswered, EntrySeen
-from controller.core.fleet import State, Worker
+from controller.core.events import CANCELLED, CancelAsked, ClaimAnswered, EntrySeen, StoredManifest, VerdictReached
+from controller.core.fleet import Offer, State, Worker
 from controller.core.life import Again
+from controller.core.membership import Membership
+from controller.core.model import Verdict
 from controller.core.presence import Presence
 from controller.core.retries import RetryBudget
 from controller.core.router import Router
-from controller.core.world import Limits
+from controller.core.timers import Timers
+from controller.core.world import Life, Limits
 from simulation.draw import draw_plan
 from simulation.laws import LAWS
 from simulation.plan import Call, Mishap, Plan, Trouble
@@ -69,8 +72,63 @@ def tells_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Router, "_finish", finish)
 
 
+@breaks("one-reply")
+def keeps_refusals_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was never dispatched has no record."""
+
+    def finish(router: Router, life: Any, outcome: Any) -> None:
+        _finish(router, life, outcome)
+        if not life.flights:
+            router._out.pop()
+
+    monkeypatch.setattr(Router, "_finish", finish)
+
+
 @breaks("must-not-run")
-def takes_every_claim_for_won(monkeypatch: pytest.MonkeyPatch) -> None:
+def asks_no_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any payload will do."""
+    monkeypatch.setattr(life_module, "_is_json", lambda content_type: False)
+
+
+@breaks("must-not-run")
+def takes_every_verdict_for_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A denied request is run."""
+    verdict, allowed = Router._verdict, Verdict(True, "allowed", 1.0)
+    monkeypatch.setattr(Router, "_verdict", lambda router, event: verdict(router, VerdictReached(event.life, allowed)))
+
+
+@breaks("right-answer")
+def passes_anything_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer may be as large as it likes."""
+    monkeypatch.setattr(life_module, "_too_large", lambda answer, offer, world: None)
+
+
+@breaks("right-answer")
+def passes_gaps_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames may be left out."""
+    monkeypatch.setattr(life_module, "_broken_frame", lambda offer, frame, expected, world: None)
+
+
+@breaks("cancels")
+def cancels_one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two requests with one id the second goes on."""
+
+    def cancel(router: Router, event: CancelAsked) -> None:
+        lives = router._lives.get((event.caller, event.request_id))
+        if lives is not None:
+            router._resume(next(iter(lives)), CANCELLED)
+
+    also(monkeypatch, lambda router: router._on.update({CancelAsked: lambda event: cancel(router, event)}))
+
+
+@breaks("cancels")
+def tells_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker works on for nobody."""
+    monkeypatch.setattr(Router, "_give_up", lambda router, life: router._flights.abandon(life.flight, "GivenUp"))
+
+
+@breaks("must-not-run")
+def takes_every_claim_claim_for_won(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key is run though the store protects nothing."""
     claimed = Router._claimed
     monkeypatch.setattr(Router, "_claimed", lambda router, event: claimed(router, ClaimAnswered(event.life, None)))
@@ -80,6 +138,35 @@ def takes_every_claim_for_won(monkeypatch: pytest.MonkeyPatch) -> None:
 def forgets_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """No deadline ends anything."""
     monkeypatch.setattr(Router, "_time_out", lambda router, life: None)
+
+
+@breaks("in-time")
+def is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines are over a little early."""
+    put = Timers.set
+    monkeypatch.setattr(Timers, "set", lambda timers, key, due: put(timers, key, due - 0.02 * isinstance(key, Life)))
+
+
+@breaks("in-time")
+def has_all_the_time_of_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lay unread for long has its whole patience."""
+    monkeypatch.setattr(Router, "_stalled", lambda router, event: None)
+
+
+@breaks("known-gone")
+def believes_in_the_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That nobody listens is nothing new."""
+    monkeypatch.setattr(Presence, "unreachable", lambda presence, offer: None)
+
+
+@breaks("known-gone")
+def waits_for_the_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is gone may still answer."""
+
+    def wait(router: Router) -> None:
+        router.presence.lost = lambda worker, reason: None
+
+    also(monkeypatch, wait)
 
 
 @breaks("known-gone")
@@ -108,6 +195,18 @@ def chooses_whoever_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
         return next((offer for offer in pool.members if offer.eligible), None)
 
     monkeypatch.setattr(life_module, "choose", choose)
+
+
+@breaks("right-worker")
+def believes_in_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who failed may try again."""
+    monkeypatch.setattr(Life, "try_not_again", lambda life, offer: None)
+
+
+@breaks("counts")
+def knows_no_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker has room for all that it offers at once."""
+    monkeypatch.setattr(Offer, "full", lambda offer: offer.in_flight >= offer.places)
 
 
 @breaks("no-second-run")
@@ -179,6 +278,18 @@ def never_gives_an_orphan_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def reads_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry's tail says nothing."""
     also(monkeypatch, lambda router: router._on.update({EntrySeen: lambda event: None}))
+
+
+@breaks("agreement")
+def hears_of_no_departure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever left with another controller is still there."""
+    entry = Membership.entry
+
+    def arrivals(membership: Membership, news: Any, *, heard: bool = False) -> None:
+        if isinstance(news, StoredManifest):
+            entry(membership, news, heard=heard)
+
+    monkeypatch.setattr(Membership, "entry", arrivals)
 
 
 @breaks("recovery")

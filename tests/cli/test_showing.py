@@ -48,9 +48,7 @@ def test_a_refusal_tells_all_that_a_person_can_use() -> None:
         "  - body: is empty",
         "  - w-1: is shut",
         "  The worker said 418: short and stout",
-        "  There is: x:y",
-        "  The work may have run.",
-        "  Try again in 1.5 s.",
+        "  There is: x:y. The work may have run. Try again in 1.5 s.",
     ]
 
 

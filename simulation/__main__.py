@@ -28,17 +28,16 @@ _SHRINK_S = 120.0
 @click.option(
     "--replay", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Run the plan in this file."
 )
-@click.option("--json", "as_lines", is_flag=True, help="One JSON object a run, for programs.")
-def main(requests: int, seed: int, seeds: int, replay: Path | None, as_lines: bool) -> None:
+def main(requests: int, seed: int, seeds: int, replay: Path | None) -> None:
     """Run the core in a simulated world, with every fault there is, and see that no law is ever broken."""
-    console = Console(stderr=as_lines)
+    console = Console()
     if replay is not None:
         command = f"python -m simulation --replay {replay}"
-        sys.exit(_run(console, _read(replay), command, as_lines, known=True))
+        sys.exit(_run(console, _read(replay), command, known=True))
     broken = 0
     for number in range(seed, seed + seeds):
         command = f"python -m simulation --requests {requests} --seed {number}"
-        broken |= _run(console, draw_plan(number, requests), command, as_lines, known=False)
+        broken |= _run(console, draw_plan(number, requests), command, known=False)
     sys.exit(broken)
 
 
@@ -49,16 +48,12 @@ def _read(path: Path) -> Plan:
         raise click.ClickException(f"{path} is no plan of the simulation: {error}") from None
 
 
-def _run(console: Console, plan: Plan, command: str, as_lines: bool, *, known: bool) -> int:
+def _run(console: Console, plan: Plan, command: str, *, known: bool) -> int:
     """Run a plan and tell; 1 when a law was broken. One that is ``known`` to break it is not shrunk again."""
     calls, begun = plan.calls, time.perf_counter()
     with console.status("") as status:
         result = run(plan, tell=lambda done: status.update(f"{done:,} of {calls:,} requests"))
-    took_s = time.perf_counter() - begun
-    if as_lines:
-        click.echo(report.as_json(plan, result, took_s, command))
-    else:
-        report.show(console, plan, result, took_s)
+    report.show(console, plan, result, time.perf_counter() - begun)
     if not result.law:
         return 0
     report.show_broken(console, result, story=known)

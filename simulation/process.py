@@ -118,7 +118,7 @@ class Process:
     def _mend(self, boot: int) -> None:
         if boot == self.boot and self.up:
             self.cut_at = None
-            self.connected_again()
+            self._take(self.connected_again, ())
 
     def connected_again(self) -> None:
         """The connection is back."""

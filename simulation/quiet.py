@@ -51,14 +51,7 @@ def _check_rest(controller: Controller) -> None:
     must(controller.up and not controller.watch.owed, "in-time", f"{name} still owes {list(controller.watch.owed)}")
     must(router.live == 0 and not router._lives, "nothing-left", f"{name} has {router.live} lives")
     must(router.in_flight == 0, "counts", f"{name} has {router.in_flight} in flight")
-    registry = router.world.registry
-    for worker in registry.workers.values():
-        must(worker.in_flight == 0, "counts", f"{name} counts {worker.in_flight} in flight at {worker.id}")
-        for offer in worker.offers:
-            must(offer.in_flight == 0, "counts", f"{name} counts {offer.in_flight} in flight at {offer.address}")
-            must(not offer.paused, "nothing-left", f"{name} pauses {offer.address}")
-    for capability, group in registry.groups.items():
-        must(group.waiting == 0, "nothing-left", f"{name} has {group.waiting} waiting for {capability}")
+    books.check_all(router)  # so that nothing is in flight at anybody, and nobody waits
     membership = router.membership
     for what in ("_joining", "_leaving", "_reading", "_known_when_read"):
         left = getattr(membership, what)

@@ -1,8 +1,7 @@
-"""Owns how a run is told: a table for a person, one JSON object a line for a program. It judges nothing."""
+"""Owns how a run is told, as a table for a person. It judges nothing."""
 
 from __future__ import annotations
 
-import msgspec
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -52,11 +51,3 @@ def _by_place(faults: dict[str, int]) -> dict[str, str]:
         place, _, kind = name.partition(" ")
         places.setdefault(place, []).append(f"{kind} {count:,}")
     return {place: ", ".join(kinds) for place, kinds in places.items()}
-
-
-def as_json(plan: Plan, result: Result, took_s: float, replay: str) -> str:
-    """Everything in one line; ``replay`` is the command that does it again."""
-    told = msgspec.to_builtins(result)
-    del told["last"]
-    more = {"seed": plan.seed, "controllers": len(plan.controllers), "workers": len(plan.workers)}
-    return msgspec.json.encode({**more, **told, "real_s": round(took_s, 3), "replay": replay}).decode()

@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from functools import cache
 
-import msgspec
 import pytest
 
 from simulation.draw import draw_plan
@@ -71,12 +70,12 @@ def test_another_process_has_the_same_history() -> None:
     digests = set()
     for hash_seed in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-m", "simulation", "--requests", "300", "--seed", "5", "--json"],
+            [sys.executable, "-m", "simulation", "--requests", "300", "--seed", "5"],
             capture_output=True,
             check=True,
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
         )
-        digests.add(msgspec.json.decode(done.stdout)["digest"])
+        digests.update(line for line in done.stdout.splitlines() if b"digest" in line)
     assert len(digests) == 1
 
 

@@ -83,7 +83,9 @@ async def test_it_answers_and_its_errors_reach_the_caller_with_their_code(
     assert (await _ask(caller, -1))[0] == 422
     code, problem, _ = await caller.ask("timer:wait", b"no JSON", Content_Type="text/plain")
     assert (code, problem["worker_code"], problem["worker_message"]) == (500, 500, "The worker failed")
+    assert worker.stdout is not None
     assert worker.stderr is not None
+    assert await worker.stdout.readline() == b"js-1 is registered\n"
     assert b"JSON" in await worker.stderr.readline()
     assert worker.returncode is None
 
@@ -107,9 +109,9 @@ async def test_it_takes_no_more_than_it_has_places_for(
 async def test_what_nobody_waits_for_is_stopped(
     start_controller: StartController, start: Start, caller: Caller
 ) -> None:
-    """The deadline passes, the controller cancels, and the worker has room again at once and not in a minute."""
+    """The deadline passes, the controller cancels, and the worker has room again at once, and says nothing of it."""
     await start_controller()
-    await start()
+    worker = await start()
     await _until_served(caller)
     beats, note = _beats(caller)
     await caller.bus.subscribe("crank.heartbeat.js-1", note)
@@ -118,6 +120,14 @@ async def test_what_nobody_waits_for_is_stopped(
     assert (await asked)[0] == 504
     beats.clear()
     await until(lambda: any(beat["in_flight"] == 0 for beat in beats))
+    head = build_block([("Crank-Dispatch-Id", "d-1")])
+    subject = "crank.worker.js-1.timer.wait"
+    direct = asyncio.create_task(caller.bus.request(subject, b'{"ms": 60000}', head, timeout_s=10))
+    await until(lambda: any(beat["in_flight"] == 1 for beat in beats))
+    caller.bus.publish("crank.control.js-1", b'{"op": "cancel", "dispatch_id": "d-1"}')
+    assert header_of(await direct)["nats-service-error-code"] == "499"
+    worker.terminate()
+    assert await worker.communicate() == (b"js-1 is registered\n", b"")
 
 
 async def test_it_registers_whenever_it_is_told(
@@ -166,6 +176,15 @@ async def test_a_second_one_with_its_id_is_told_why_not(
     out, err = await asyncio.wait_for(second.communicate(), 10)
     assert (second.returncode, out) == (1, b"")
     assert re.fullmatch(rb"js-1 is registered by another live process.*\n", err)
+
+
+async def test_without_a_server_it_ends_with_a_line(start: Start, nats_server: NatsServer) -> None:
+    """Which says what to do."""
+    await nats_server.stop()
+    worker = await start()
+    out, err = await asyncio.wait_for(worker.communicate(), 10)
+    assert (worker.returncode, out) == (1, b"")
+    assert re.fullmatch(rb"No NATS server: .*refused.*; start one with `crank up`, or set CRANK_NATS_URL\n", err)
 
 
 def test_the_lock_file_names_no_registry() -> None:

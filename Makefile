@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 .DEFAULT_GOAL := help
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## the locked dependencies and Crank itself, into .venv
 
@@ -30,10 +30,10 @@ $(PEERS): requirements-bench.lock $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-demo: $(INSTALLED)  ## start everything on free ports, send real requests, show what was decided, stop
+demo: $(INSTALLED)  ## start everything, send real requests, show what was decided, stop
 	@$(BIN)/crank demo
 
-up: $(INSTALLED)  ## a NATS server, a controller and the reference workers, until Ctrl-C
+up: $(INSTALLED)  ## a NATS server, a controller and workers, until Ctrl-C
 	@$(BIN)/crank up
 
 test: $(INSTALLED)  ## all tests, with branch coverage of the core and the contract
@@ -45,14 +45,14 @@ check: $(INSTALLED)  ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(PEERS)  ## what a request costs, against a direct one, a router that decides nothing, and peers, in one run
+bench: $(PEERS)  ## what a request costs, beside a direct one and other routers
 	@mkdir -p bench/results
 	$(BIN)/python -m bench --json bench/results/bench.json --png bench/results/bench.png
 	$(BIN)/python -m bench.selection
 
 REQUESTS ?= 100000
 SEED ?= 1
-sim: $(INSTALLED)  ## the core in a simulated world with every fault, from one seed: make sim REQUESTS=100000 SEED=1
+sim: $(INSTALLED)  ## the core in a world of faults: make sim REQUESTS=100000 SEED=1
 	$(BIN)/python -m simulation --requests $(REQUESTS) --seed $(SEED)
 
 # Each where there is something to get it with; the tests that need it say so where it is missing.

@@ -14,6 +14,7 @@ import yaml
 
 from bus import Bus
 from tests.cli.conftest import ROOT, Crank, clean_environment
+from tests.conftest import need
 
 Env = dict[str, str]
 README = (ROOT / "README.md").read_text()
@@ -75,6 +76,17 @@ def test_the_python_in_the_quickstart_runs(installation: Env, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == ["Hello, Ada! hello_world-1", "chunk word "]
+
+
+def test_the_list_of_make_is_a_table_for_a_terminal() -> None:
+    """Within 80 columns, all texts one below the other."""
+    make = need("make", "install make")
+    lines = subprocess.run([make, "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [re.fullmatch(r"(  make [a-z]+ +)(\S.*)", line) for line in lines]
+    assert len(rows) > 5
+    assert len({len(row[1]) for row in rows if row is not None}) == 1
+    assert None not in rows
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_compose_file_names_commands_that_exist(crank: Crank) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -77,10 +78,19 @@ def adopt(
     from crank.adopting.plans import Wishes
     from subjects.tokens import CapabilityId
 
+    _check_one_to_one(names)
     renamed = {endpoint: CapabilityId(capability) for endpoint, capability in names}
     wishes = Wishes(renamed, frozenset(only), max_concurrency, idempotent, cost_tokens)
     log_to_stderr(log_level)
     run_loop(_adopt(service, worker_id or f"{service[:48]}-adopted-{secrets.token_hex(2)}", wishes, nats_url, prefix))
+
+
+def _check_one_to_one(names: tuple[tuple[str, str], ...]) -> None:
+    for (endpoint, capability), (other, another) in itertools.combinations(dict.fromkeys(names), 2):
+        if endpoint == other:
+            raise click.UsageError(f"--as: {endpoint} cannot be both {capability} and {another}")
+        if capability == another:
+            raise click.UsageError(f"--as: {capability} cannot be both {endpoint} and {other}")
 
 
 async def _adopt(service: str, worker_id: str, wishes: Wishes, nats_url: str, prefix: str) -> None:

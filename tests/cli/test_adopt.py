@@ -121,6 +121,8 @@ def test_a_service_is_adopted_lost_found_and_let_go(
         (["orders", "--only", "all"], 1, "has no endpoint that could be offered\n  endpoint 'all' is left out"),
         (["orders", "--as", "total"], 2, "is not ENDPOINT=VERB:NAME"),
         (["orders", "--as", "total=sum"], 2, "'sum' is not VERB:NAME"),
+        (["orders", "--as", "total=a:b", "--as", "all=a:b"], 2, "a:b cannot be both total and all"),
+        (["orders", "--as", "total=a:b", "--as", "total=a:c"], 2, "total cannot be both a:b and a:c"),
         (["orders", "--cost", "inf"], 2, "'inf' is not a number of tokens"),
         (["orders", "--max-concurrency", "0"], 2, "--max-concurrency"),
         (["or.ders"], 2, "'or.ders' is not 1 to 64 of"),

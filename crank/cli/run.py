@@ -46,7 +46,7 @@ def controller(config: Path | None, ready_file: Path | None, with_parent: bool, 
     try:
         settings = load_settings(config, flags)
     except SettingsError as error:
-        end(str(error), USAGE)
+        end("\n".join(f"crank: {line}" for line in str(error).splitlines()), USAGE)
     if ready_file is not None:
         prepare_ready_file(ready_file)
     log_to_stderr(settings.log_level)

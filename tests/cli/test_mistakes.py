@@ -103,6 +103,14 @@ def test_what_is_told_of_an_address_holds_no_secret(url: str, told: str) -> None
     assert public(url) == told
 
 
+def test_each_mistake_in_the_settings_is_a_line_of_the_command(crank: Crank, tmp_path: Path) -> None:
+    """As all that it says is: told by who says it."""
+    (tmp_path / "bad.yaml").write_text("http_prot: 1\nreplicas: many\n")
+    done = crank("controller", "--config", "bad.yaml")
+    assert done.returncode == 2
+    assert [line.partition("bad.yaml: ")[0] for line in done.stderr.splitlines()] == ["crank: ", "crank: "]
+
+
 @pytest.mark.parametrize("command", [["workers"], ["controller"]])
 def test_a_variable_that_is_no_nats_url_is_told_by_its_name(crank: Crank, command: list[str]) -> None:
     """Nobody looks for a flag that they did not write; and a password in it stays where it is."""

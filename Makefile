@@ -30,7 +30,7 @@ $(PEERS): requirements-bench.lock $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-demo: $(INSTALLED)  ## start everything, send real requests, show what was decided, stop
+demo: $(INSTALLED)  ## start everything, send real requests, show the decisions, stop
 	@$(BIN)/crank demo
 
 up: $(INSTALLED)  ## a NATS server, a controller and workers, until Ctrl-C

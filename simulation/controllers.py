@@ -53,7 +53,8 @@ INTERVAL_S = 2.0
 DEFAULT_TIMEOUT_MS = 1000
 # Small, so that queues fill and fleets are full.
 LIMITS = Limits(queue_limit=5, max_attempts=3)
-_DRAIN_S = 3.0
+# How long it waits, when it is to stop, for what it accepted.
+_DRAIN_S = (0.02, 3.0)
 _SLOW_VERDICT_S = (0.001, 0.1)
 _ALLOW = Verdict(True, "allowed", 1.0)
 _VERDICTS = {"denied": Verdict(False, "no", 0.05), "unavailable": Verdict(False, "no answer", 0.05, unavailable=True)}
@@ -96,7 +97,7 @@ class Controller(Process):
             ReadSubject: lambda command: self.log.ask(command),
             ReplyJson: self._accept,
             ReplyRefusal: self._turn_away,
-            Publish: lambda command: None,
+            Publish: self._publish,
         }
         self.start()
 
@@ -138,7 +139,7 @@ class Controller(Process):
         if not self.up or self.stopping:
             return False
         self.stopping = True
-        self.later(0.0, self._finish, self.clock.now + _DRAIN_S, for_s)
+        self.later(0.0, self._finish, self.clock.now + self._dice.between(*_DRAIN_S), for_s)
         return True
 
     def _finish(self, until: float, for_s: float) -> None:
@@ -234,6 +235,11 @@ class Controller(Process):
             return event
         self.later(exchange.dice.between(*_SLOW_VERDICT_S), self.feed, event)
         return None
+
+    def _publish(self, command: Publish) -> None:
+        worker = self.router.world.registry.workers.get(WorkerId(str(command.body["worker_id"])))
+        if command.name == "left" and worker is not None:
+            self.watch.news.left(worker, INTERVAL_S)
 
     def _write(self, command: StoreManifest | StoreDeparture) -> None:
         self.watch.news.writes(command)

@@ -20,7 +20,7 @@ LAWS = {
     "no-idle-wait": "Nobody waits while a worker that fits is free.",
     "nothing-left": "When all is quiet, no life, timer, wait or flight is left.",
     "agreement": "A controller knows workers as the stream told it last, and when all is quiet, all know the same.",
-    "recovery": "When all is quiet, every controller may choose every offer of a living worker, and serves.",
+    "recovery": "Nobody is gone who was heard; when all is quiet, every living worker's every offer serves.",
     "time-goes-on": "Nothing is due again and again in the same moment.",
     "no-crash": "Nothing that happens makes the core raise.",
 }

@@ -18,15 +18,17 @@ from controller.core.events import (
     SubjectRead,
     WriteAnswered,
 )
-from controller.core.fleet import Offer
-from controller.core.registry import Registry
+from controller.core.fleet import Offer, Worker
+from controller.core.registry import GONE_AFTER, Registry
 from simulation.laws import must
 from simulation.stream import digest_of
 from subjects.tokens import WorkerId
 
 
 class News:
-    """That of one boot. What takes an event in says what of it is worth a line."""
+    """That of one boot. What takes an event in says what of it is worth a line. ``now`` is set before."""
+
+    now = 0.0
 
     def __init__(self) -> None:
         self._leaving: dict[tuple[WorkerId, str | None], str] = {}
@@ -36,6 +38,8 @@ class News:
         self._stored: dict[WorkerId, tuple[int, bytes | None]] = {}
         """The newest sequence, and the manifest's digest; None when the worker left."""
         self._writing: dict[WorkerId, bytes | None] = {}
+        self._heard: dict[tuple[WorkerId, str | None], float] = {}
+        """When a process was heard last, on the clock of one that stood still now and then."""
         self.handlers: dict[type, Any] = {
             HeartbeatSeen: self._heartbeat,
             DeregisterAsked: self._deregister,
@@ -49,6 +53,7 @@ class News:
     def _heartbeat(self, event: HeartbeatSeen) -> str:
         beat = event.heartbeat
         self._deaf.pop(event.worker_id, None)
+        self._heard[event.worker_id, beat.instance] = self.now
         if beat.draining:
             self._leaving[event.worker_id, beat.instance] = ""
         return f"{event.worker_id} {beat.seq}{' draining' if beat.draining else ''}"
@@ -93,6 +98,10 @@ class News:
             self._is_new(event.worker_id, event.seq, self._writing[event.worker_id])
         return f"{event.worker_id} {'conflict' if event.conflict else event.seq}"
 
+    def stood_still(self, for_s: float) -> None:
+        """Nobody could be heard."""
+        self._heard = {who: at + for_s for who, at in self._heard.items()}
+
     def writes(self, command: StoreManifest | StoreDeparture) -> None:
         """The controller writes to the stream: one write a worker at a time."""
         self._writing[command.worker_id] = digest_of(command.body) if isinstance(command, StoreManifest) else None
@@ -116,6 +125,13 @@ class News:
         must(not leaving, "known-gone", f"{reply} to {worker.id}, which said that it leaves")
         deaf = (offer.address, offer.spec.version) in self._deaf.get(worker.id, ())
         must(not deaf, "known-gone", f"{reply} to {offer.address}, where nobody listened")
+
+    def left(self, worker: Worker, interval_s: float) -> None:
+        """The controller takes it for gone."""
+        silent_s = self.now - self._heard.get((worker.id, worker.instance), 0.0)
+        must(
+            silent_s >= GONE_AFTER * interval_s, "recovery", f"{worker.id} is gone, and was heard {silent_s:.3f} s ago"
+        )
 
     def check(self, registry: Registry) -> None:
         """Whoever is known is known as the stream had it last."""

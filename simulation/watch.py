@@ -68,7 +68,7 @@ class Watch:
 
     def event(self, event: Event, now: float) -> None:
         """The core is about to be told this; all that it did about the event before was seen."""
-        self._now = now
+        self._now = self.news.now = now
         if self._cancelled is not None:
             left = [reply for reply, owed in self.owed.items() if owed.of == self._cancelled]
             must(not left, "cancels", f"{left} were cancelled, and have no terminal reply")
@@ -87,6 +87,8 @@ class Watch:
             recent = now - self._thawed_at - for_s < _CATCHING_UP_S
             self._slack_s = max(for_s, self._slack_s) if recent else for_s
             self._thawed_at, self._stood_s = now, for_s
+        if for_s > STALL_S:
+            self.news.stood_still(for_s)
 
     def _stalled(self, event: Stalled) -> str:
         must(self._thawed_at == self._now, "in-time", f"it takes itself to have stood still for {event.ms:.0f} ms")

@@ -9,7 +9,15 @@ import pytest
 from msgspec.structs import replace
 
 from controller.core import life as life_module
-from controller.core.events import CANCELLED, CancelAsked, ClaimAnswered, EntrySeen, StoredManifest, VerdictReached
+from controller.core.events import (
+    CANCELLED,
+    CancelAsked,
+    ClaimAnswered,
+    EntrySeen,
+    Stalled,
+    StoredManifest,
+    VerdictReached,
+)
 from controller.core.fleet import Offer, State, Worker
 from controller.core.life import Again
 from controller.core.membership import Membership
@@ -21,13 +29,14 @@ from controller.core.timers import Timers
 from controller.core.world import Life, Limits
 from simulation.draw import draw_plan
 from simulation.laws import LAWS
-from simulation.plan import Call, Mishap, Plan, Trouble
+from simulation.plan import Call, Mishap, Plan, Trouble, Whom
 from simulation.world import Result, run
 from subjects.tokens import CapabilityId
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 DEFECTS: dict[str, tuple[str, Plant]] = {}
 _finish, _send, _resume, _make = Router._finish, Router._send, Router._resume, Router.__init__
+_stalled = Router._stalled
 
 
 def breaks(law: str) -> Callable[[Plant], Plant]:
@@ -147,10 +156,28 @@ def is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Timers, "set", lambda timers, key, due: put(timers, key, due - 0.02 * isinstance(key, Life)))
 
 
+@breaks("recovery")
+def gives_nobody_a_fresh_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who could not be heard while the controller stood still was silent."""
+
+    def stalled(router: Router, event: Stalled) -> None:
+        seen = {worker: worker.seen_at for worker in router.world.registry.workers.values()}
+        _stalled(router, event)
+        for worker, at in seen.items():
+            worker.seen_at = at
+
+    monkeypatch.setattr(Router, "_stalled", stalled)
+
+
 @breaks("in-time")
 def has_all_the_time_of_the_world(monkeypatch: pytest.MonkeyPatch) -> None:
     """What lay unread for long has its whole patience."""
-    monkeypatch.setattr(Router, "_stalled", lambda router, event: None)
+
+    def stalled(router: Router, event: Stalled) -> None:
+        _stalled(router, event)
+        router.world.stalled_ms = 0.0
+
+    monkeypatch.setattr(Router, "_stalled", stalled)
 
 
 @breaks("known-gone")
@@ -312,15 +339,16 @@ def cannot_cancel(monkeypatch: pytest.MonkeyPatch) -> None:
     also(monkeypatch, lambda router: router._on.update({CancelAsked: lambda event: event.nonsense}))
 
 
-def one_worker(kind: str) -> Plan:
-    """Something happens to the only worker while it is busy."""
+def one_worker(whom: Whom, kind: str) -> Plan:
+    """Something happens to the only worker while it is busy, or to one of its two controllers."""
     calls = tuple(Call(4.4 + n / 10, n, CapabilityId("run:once")) for n in range(1, 80))
-    return Plan(1, (1, 2), (1,), False, (Trouble(2.5, "worker", 1, kind, 8.0), *calls))
+    return Plan(1, (1, 2), (1,), False, (Trouble(2.5, whom, 1, kind, 8.0), *calls))
 
 
 def first_broken() -> Result:
     """The first of some runs that breaks a law."""
-    for plan in (one_worker("cut"), one_worker("kill"), *(draw_plan(seed, 400) for seed in range(1, 20))):
+    plans = [one_worker("worker", "cut"), one_worker("worker", "kill"), one_worker("controller", "freeze")]
+    for plan in (*plans, *(draw_plan(seed, 400) for seed in range(1, 20))):
         result = run(plan)
         if result.law:
             return result

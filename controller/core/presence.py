@@ -33,7 +33,7 @@ class Presence:
         self.lost = lost
         self.freed = freed
         self._departed: dict[WorkerId, Worker] = {}
-        """Workers that left and still have work."""
+        """The last worker that left under an id and still had work; only its heartbeats count."""
 
     def heard(self, worker: Worker, *, draining: bool | None = None) -> None:
         """Any answer, frame or heartbeat says that a worker is there; a heartbeat also whether it drains."""
@@ -93,13 +93,13 @@ class Presence:
         return self._departed.get(worker_id)
 
     def _check_departed(self, worker: Worker) -> None:
-        if self._departed.get(worker.id) is not worker:
-            return
         if worker.in_flight and not self._registry.is_silent(worker, self._world.now):
             self.watch(worker)
             return
-        del self._departed[worker.id]
-        self.lost(worker, "it left, and then its heartbeats stopped")
+        if self._departed.get(worker.id) is worker:  # and not one that left under its id since
+            del self._departed[worker.id]
+        if worker.in_flight:
+            self.lost(worker, "it left, and then its heartbeats stopped")
 
     def unreachable(self, offer: Offer) -> None:
         """nats-server says that nobody listens on its subject: no work until its worker's next heartbeat."""

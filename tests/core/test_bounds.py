@@ -152,6 +152,19 @@ def test_a_worker_that_leaves_and_then_falls_silent_does_not_hold_its_requests()
     assert call.workers == ["w-1", "w-2"]
 
 
+def test_a_worker_that_left_is_not_waited_for_because_another_left_under_its_id() -> None:
+    """A second process left with work of its own: the first one's silence ends its requests all the same."""
+    house = House(timeout_ms=100_000)
+    calls = []
+    for instance in ("one", "two"):
+        house.register("w-1", spec(HELLO), instance=instance)
+        calls.append(house.request())
+        house.deregister("w-1", instance=instance)
+    house.advance(20)
+    assert [call.kind for call in calls] == [ErrorKind.WORKER_LOST] * 2
+    assert house.router.in_flight == 0
+
+
 def test_a_worker_that_left_is_not_watched_once_its_work_is_back() -> None:
     """Nothing of it stays."""
     house = House(timeout_ms=60_000)

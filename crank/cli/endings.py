@@ -26,6 +26,11 @@ def end(message: str, code: int) -> NoReturn:
     raise click.exceptions.Exit(code)
 
 
+def refuse_settings(error: Exception) -> NoReturn:
+    """End with all that is wrong with the settings, a line each."""
+    end("\n".join(f"crank: {line}" for line in str(error).splitlines()), USAGE)
+
+
 def why(error: Exception) -> str:
     """``error`` for a person: of what the system refuses, the place and its reason without the number."""
     if not isinstance(error, OSError) or not error.strerror:

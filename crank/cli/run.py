@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from crank.cli.endings import FAILED, NOBODY, USAGE, end, say
+from crank.cli.endings import FAILED, NOBODY, USAGE, end, refuse_settings, say
 from crank.cli.options import Token, nats_option, prepare_ready_file
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def controller(config: Path | None, ready_file: Path | None, with_parent: bool, 
     try:
         settings = load_settings(config, flags)
     except SettingsError as error:
-        end("\n".join(f"crank: {line}" for line in str(error).splitlines()), USAGE)
+        refuse_settings(error)
     if ready_file is not None:
         prepare_ready_file(ready_file)
     log_to_stderr(settings.log_level)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from crank.cli.endings import FAILED, USAGE, called, end, say, why
+from crank.cli.endings import FAILED, USAGE, called, end, refuse_settings, say, why
 from crank.cli.options import prepare_ready_file
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def up(
     try:
         settings = load_settings(config, {"http_port": http_port})
     except SettingsError as error:
-        end(str(error), USAGE)
+        refuse_settings(error)
     wanted = _plans(workers)
     _free(nats_port, "--nats-port", "perhaps another NATS server; to use that one: crank controller --nats URL")
     _free(settings.http_port, "--http-port", "perhaps another controller")

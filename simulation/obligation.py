@@ -34,7 +34,9 @@ class Obligation:
         """Their workers."""
         self.frames = 0
         """Sent to the caller."""
-        self.out = self.worker = self.address = self.version = self.broke = ""
+        self.out = self.worker = self.address = self.version = ""
+        self.broke = ""
+        """What of the contract its worker broke."""
         self._sent_at = 0.0
         self._hung = False
         self._pieces = 0
@@ -65,8 +67,10 @@ class Obligation:
         if self._nothing_ran is None:
             self._nothing_ran = deaf or isinstance(answer, NotRun)
         if isinstance(answer, Frame):
-            if not self.promise.streaming or answer.seq != self._pieces:
-                self.broke = f"sent frame {answer.seq} as number {self._pieces}, and streams or not"
+            if not self.promise.streaming:
+                self.broke = "sent frames, and did not promise to stream"
+            elif answer.seq != self._pieces:
+                self.broke = f"sent frame {answer.seq} where {self._pieces} was due"
             self._pieces += 1
             self._over = answer.kind == "end"
         else:

@@ -194,7 +194,6 @@ class Watch:
         must(not self._replied, "one-reply", f"no record tells of {self._replied}")
         for reply, owed in self.owed.items():
             over_s = now - owed.deadline - 2 * SLOT_S
-            # What was read while it caught up has less patience than it may have known.
             must(over_s <= 0, "in-time", f"{reply} has no terminal reply {over_s:.3f} s after its deadline")
         self.news.check(router.world.registry)
 

@@ -81,7 +81,8 @@ def test_the_python_in_the_quickstart_runs(installation: Env, tmp_path: Path) ->
 def test_the_list_of_make_is_a_table_for_a_terminal() -> None:
     """Within 80 columns, all texts one below the other."""
     make = need("make", "install make")
-    lines = subprocess.run([make, "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    command = [make, "--no-print-directory", "help"]  # the tests may be started by make
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     rows = [re.fullmatch(r"(  make [a-z]+ +)(\S.*)", line) for line in lines]
     assert len(rows) > 5
     assert len({len(row[1]) for row in rows if row is not None}) == 1

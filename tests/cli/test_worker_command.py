@@ -144,7 +144,7 @@ def test_every_mistake_in_the_settings_is_one_line_and_code_2(crank: Crank, tmp_
         "crank.yaml: replicas must be",
         "crank.yaml: prefx is",
     ):
-        assert any(line.startswith(start) for line in lines), lines
+        assert any(line.startswith(f"crank: {start}") for line in lines), lines
 
 
 async def test_a_controller_alone_serves_and_drains(nats_server: NatsServer, crank: Crank, tmp_path: Path) -> None:

@@ -67,11 +67,16 @@ class Child:
         process = self._process
         if process is None or process.returncode is not None:
             return
+        await end(process, timeout_s)
+
+
+async def end(process: asyncio.subprocess.Process, timeout_s: float) -> None:
+    """Ask it to stop; after ``timeout_s`` seconds kill it. Returns when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), timeout_s)
+    except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), timeout_s)
-        except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            process.kill()
+        await process.wait()

@@ -14,6 +14,8 @@ import signal
 import sysconfig
 from pathlib import Path
 
+from crank.children import end
+
 # Requests of the size the router takes, and the headers it adds, fit; see docs/operations.
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 _START_TIMEOUT_S = 15.0
@@ -166,11 +168,7 @@ class NatsServer:
         process = self.process
         if process is None or process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
-        except TimeoutError:
+        if kill:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+        await end(process, _STOP_TIMEOUT_S)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 OWN = ("bus", "callers", "controller", "crank", "subjects", "workers")
 """Our packages, by the names that a user's modules had better not have."""
 
 
+@cache
 def check_ours() -> None:
     """Raise ``ImportError`` where a module of somebody else's comes before one of ours: a script's folder is first."""
     home = Path(__file__).parents[1]

@@ -7,10 +7,10 @@ and leaves, first. It refuses to know what a worker is: ``crank.cli.run`` gives 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from crank.children import end
 from crank.cli.endings import DONE, FAILED, NOBODY, USAGE
 from crank.shadows import source_of
 
@@ -58,7 +58,7 @@ async def serve_anew(
                     await asyncio.wait((change, stopping, watching), return_when=asyncio.FIRST_COMPLETED)
             finally:
                 change.cancel()
-                await _stop(process)
+                await end(process, _STOP_TIMEOUT_S)
             if stopping.done():
                 return DONE
             if watching.done():
@@ -85,15 +85,3 @@ async def _start(command: Sequence[str]) -> asyncio.subprocess.Process:
         stdin=asyncio.subprocess.PIPE,  # closes when this process ends in any way; the child stops on that
         start_new_session=True,  # Ctrl-C is for this process, which stops its child in order
     )
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Ask it to finish what it has and leave; returns when it is gone."""
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), _STOP_TIMEOUT_S)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()

@@ -105,6 +105,16 @@ class DirectClient(Client):
             if isinstance(transport, TcpTransport) and transport._io_writer is not None:
                 transport._io_writer.transport.abort()
 
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        # A server that closes in the middle of the greeting reads as an empty line, which nats-py takes for a PONG:
+        # it would call itself connecting for ever.
+        if not self.is_connected:
+            for task in (self._reading_task, self._ping_interval_task, self._flusher_task):
+                if task is not None:
+                    task.cancel()
+            raise nats.errors.UnexpectedEOF
+
     async def _process_pong(self) -> None:
         # A flush that was cancelled or gave up left its future in the queue: nats-py would set its result, fail, and
         # read nothing more from this connection until the missing pongs broke it.

@@ -116,10 +116,13 @@ class Bus:
         last: list[str] = []
 
         async def on_failure(error: Exception) -> None:
-            last[:] = [str(error) or type(error).__name__]
-            log.debug("connection: %s", last[0])
+            said = str(error) or type(error).__name__
+            # A server that refuses closes at once, and what is still being sent to it may read as a reset instead.
+            if not (last and says_not_admitted(last[0])):
+                last[:] = [said]
+            log.debug("connection: %s", said)
             if on_error is not None:
-                on_error(last[0])
+                on_error(said)
 
         async def on_lost() -> None:
             bus._forget_unsent()

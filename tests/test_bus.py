@@ -288,6 +288,30 @@ async def test_a_server_that_lets_nobody_in_is_told_from_none(tmp_path: Path) ->
     await server.stop()
 
 
+async def test_a_refusal_that_was_heard_once_outlives_a_reset() -> None:
+    """A server that refuses may close before it has read all, and then the next attempt hears a reset only."""
+    attempts = 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal attempts
+        attempts += 1
+        writer.write(b'INFO {"auth_required":true,"max_payload":1024}\r\n')
+        await reader.readline()
+        if attempts == 1:
+            await reader.readline()
+            writer.write(b"-ERR 'Authorization Violation'\r\n")
+            await writer.drain()
+            writer.close()
+        else:
+            writer.transport.abort()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(NotAdmitted, match="refuses this user or password"):
+            await Bus.connect(f"nats://a:secret@127.0.0.1:{port}", name="t", timeout_s=1.0)
+    assert attempts > 1
+
+
 async def test_a_lost_connection_is_told_and_a_closed_one_is_not(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:

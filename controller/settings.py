@@ -67,6 +67,25 @@ class ControllerSettings(BaseSettings):
         1000, ge=0, le=1_000_000, description="how many requests of a capability may wait, from 0 to 1000000"
     )
     max_attempts: int = Field(3, ge=1, le=100, description="a number of attempts from 1 to 100")
+    claim_lease_s: float = Field(
+        15.0, ge=0.5, le=300, allow_inf_nan=False, description="a number of seconds from 0.5 to 300"
+    )
+    idempotency_window_s: int = Field(
+        3600, ge=1, le=7 * 86_400, description="a whole number of seconds from 1 to 604800, which is 7 days"
+    )
+    claims_max_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024 * 1024, le=2**50, description="a whole number of bytes, 1048576 or more"
+    )
+    claims_cache_bytes: int = Field(
+        64 * 1024 * 1024, ge=0, le=2**40, description="a whole number of bytes, 0 to keep no answers in memory"
+    )
+    job_attempts: int = Field(5, ge=1, le=100, description="a number of attempts from 1 to 100")
+    jobs_max_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024 * 1024, le=2**50, description="a whole number of bytes, 1048576 or more"
+    )
+    results_ttl_s: int = Field(
+        86_400, ge=1, le=35 * 86_400, description="a whole number of seconds from 1 to 3024000, which is 35 days"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="one of: debug, info, warning, error"
     )

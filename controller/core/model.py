@@ -14,6 +14,7 @@ from subjects.requests import RequestHeaders
 from subjects.tokens import CapabilityId, RequestId
 
 Status = Literal["success", "error", "rejected"]
+Action = Literal["request", "submit", "job", "result", "cancel", "resolve", "retry"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -26,6 +27,10 @@ class Request(msgspec.Struct, frozen=True):
     headers: RequestHeaders
     body: bytes
     passed: str = ""
+    action: Action = "request"
+    """What is asked for: an answer, an acceptance, a job's delivery, or something about a claim or job."""
+    job_id: str = ""
+    """The claim that the action is about, where it names one."""
 
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):

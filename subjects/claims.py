@@ -1,0 +1,106 @@
+"""Owns the stored form of a claim: its key, its fingerprint, its record, and the answer that a record keeps.
+
+Controllers alone write these; the bytes are msgpack. What a state may become is decided in ``controller.core``.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Literal
+
+import msgspec
+
+ClaimState = Literal["waiting", "dispatching", "done", "dead", "unknown", "cancelled"]
+FINAL: frozenset[ClaimState] = frozenset({"done", "dead", "cancelled"})
+"""States that nothing leaves any more, but by being forgotten; a dead job may be tried again by an operator."""
+
+
+def claim_key(caller: str, capability: str, key: str) -> str:
+    """The name of a claim, and of the job that it stands for: 52 characters of lower-case base32, a token.
+
+    Each part is preceded by its length, so that no two triples read alike.
+    """
+    digest = hashlib.sha256()
+    for part in (caller.encode(), capability.encode(), key.encode()):
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+    return base64.b32encode(digest.digest()).decode().rstrip("=").lower()
+
+
+def fingerprint(content_type: str, body: bytes) -> bytes:
+    """What tells a repeated request from another one under the same key: 32 bytes of SHA-256."""
+    return hashlib.sha256(b"%d:%s" % (len(content_type.encode()), content_type.encode()) + body).digest()
+
+
+class StoredError(msgspec.Struct, frozen=True, gc=False):
+    """The error headers of an answer that is one; its body is the problem."""
+
+    status: int
+    text: str
+    retry_after_ms: int | None = None
+
+
+class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An answer as every duplicate gets it, byte for byte.
+
+    ``blob`` names the object that holds the body where one value cannot; it is the store's own business, and the body
+    is in its place whenever the core sees an answer.
+    """
+
+    worker: str
+    version: str
+    attempts: int
+    body: bytes
+    content_type: str | None = None
+    passed: str = ""
+    error: StoredError | None = None
+    blob: str = ""
+
+
+class ClaimRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of one key. ``nonce`` is random per write, and tells whose write was stored.
+
+    ``owner`` is ``<controller id>.<boot>``. Durations are seconds and never wall-clock times. ``attempts`` counts the
+    dispatches that may have run.
+    """
+
+    state: ClaimState
+    nonce: str
+    owner: str
+    caller: str
+    capability: str
+    key: str
+    fingerprint: bytes
+    request_id: str
+    lease_s: float
+    window_s: float
+    idempotent: bool = False
+    """Whether the worker that has it may be asked again."""
+    attempts: int = 0
+    worker: str = ""
+    answer: StoredAnswer | None = None
+    job: bool = False
+    published: bool = False
+    """Whether the job's message is known to be in the stream."""
+    retries: int = 0
+    """How often an operator had a dead job tried again."""
+    reason: str = ""
+    """Why it is dead, unknown or cancelled: the suffix of an error's type."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(ClaimRecord).decode
+
+
+def encode_claim(record: ClaimRecord) -> bytes:
+    """A record as it is stored."""
+    return _encode(record)
+
+
+def decode_claim(body: bytes) -> ClaimRecord | None:
+    """The record, or None when the bytes hold none."""
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from chaos import NAMES, Chaos, any_steps
+from disorder import NAMES, Chaos, any_steps
 from harness import House
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,8 @@
 """The only room that touches NATS: a connection, streams, and the tail of a stream."""
 
 from bus.connection import Bus, BusUnavailable, Handler, Message, NoResponder, NotAdmitted, Subscription, Unanswered
-from bus.streams import Conflict, Entry, Stored, Streams, StreamSpec, Unstored
+from bus.specs import Republish, StreamSpec
+from bus.streams import Conflict, Entry, Stored, Streams, Unstored
 from bus.tail import Tail
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Message",
     "NoResponder",
     "NotAdmitted",
+    "Republish",
     "Stored",
     "StreamSpec",
     "Streams",

@@ -1,6 +1,6 @@
 """Owns asking a NATS server how it is: its clock, JetStream's account, one stream. Reads only.
 
-What a stream should be stands in ``bus.streams``; what to do about what is found is the caller's affair.
+What a stream should be stands in ``bus.specs``; what to do about what is found is the caller's affair.
 """
 
 from __future__ import annotations
@@ -11,17 +11,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from bus.connection import Bus, BusError, NoResponder
-from bus.streams import StreamSpec, config_of, refusal
+from bus.specs import StreamSpec, differences
+from bus.streams import refusal
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _TIMEOUT_S = 2.0
 _STREAM_NOT_FOUND = 10059
-# What a stream that nobody has changed has, in the fields that could lose what is stored.
-_UNTOUCHED = {
-    "retention": "limits", "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_msg_size": -1, "no_ack": False,
-    "sealed": False, "allow_msg_ttl": False,
-}  # fmt: skip
 
 
 class NoJetStream(BusError):
@@ -82,13 +78,7 @@ class Stream(msgspec.Struct, frozen=True):
 
     def differences(self, spec: StreamSpec) -> list[str]:
         """What is not as ``Streams.ensure`` makes it, the number of replicas apart."""
-        wanted = {**_UNTOUCHED, **config_of(spec).as_dict()}
-        fields = (*_UNTOUCHED, "subjects", "storage", "max_msgs_per_subject", "discard")
-        return [
-            f"{field} is {_text(self.config.get(field, _UNTOUCHED.get(field)))}, not {_text(wanted[field])}"
-            for field in fields
-            if self.config.get(field, _UNTOUCHED.get(field)) != wanted[field]
-        ]
+        return differences(self.config, spec)
 
 
 class _Server(msgspec.Struct):
@@ -159,7 +149,3 @@ def _read(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BusError("the answer cannot be read; does something else answer there?") from None
-
-
-def _text(value: object) -> str:
-    return msgspec.json.encode(value).decode()

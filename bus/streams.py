@@ -6,13 +6,14 @@ Outcomes are values, since a refused or unanswered write is an everyday event to
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import nats.errors
-from nats.js import api, errors
+from nats.js import errors
 
 from bus.connection import Bus, BusError, NoResponder
+from bus.specs import StreamSpec, config_of, differences
 from subjects.headers import build_block
 
 # JetStream API codes: nats-server's errors.json.
@@ -33,14 +34,6 @@ _ADVICE = {
     10074: "set replicas to 1, or connect to a cluster",
     10076: "start nats-server with -js, or with a block `jetstream {}`",
 }
-
-
-class StreamSpec(NamedTuple):
-    """A stream this installation needs: last value per subject, on file."""
-
-    name: str
-    subjects: str
-    replicas: int = 1
 
 
 class Stored(NamedTuple):
@@ -80,6 +73,11 @@ class _Ack(msgspec.Struct):
     error: dict[str, int | str] | None = None
 
 
+class _Info(msgspec.Struct):
+    config: dict[str, Any] = {}
+
+
+_decode_info = msgspec.json.Decoder(_Info).decode
 _decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
@@ -89,8 +87,10 @@ class Streams:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def ensure(self, spec: StreamSpec) -> None:
-        """Create the stream unless it is there.
+    async def ensure(self, spec: StreamSpec) -> list[str]:
+        """Create the stream unless it is there; returns in what one that is there differs, in ways that matter.
+
+        It is left as it is: its size and replicas are an operator's to change, and the rest is for the caller to judge.
 
         Raises:
             BusError: JetStream is off, full or unreachable; the message says which.
@@ -101,8 +101,17 @@ class Streams:
         except errors.APIError as error:
             if error.err_code != _NAME_IN_USE:
                 raise BusError(f"stream {spec.name} cannot be created: {self._why(error)}") from None
+            return await self._differences(spec)
         except (errors.Error, nats.errors.Error, TimeoutError) as error:
             raise BusError(f"JetStream does not answer ({error}); is it on, and has it room?") from None
+        return []
+
+    async def _differences(self, spec: StreamSpec) -> list[str]:
+        try:
+            answer = await self._bus.request(f"$JS.API.STREAM.INFO.{spec.name}", b"", timeout_s=2.0)
+            return differences(_decode_info(answer.body).config, spec)
+        except (BusError, msgspec.DecodeError) as error:
+            raise BusError(f"{spec.name} does not answer: {error}") from None
 
     async def append(
         self,
@@ -167,18 +176,6 @@ class Streams:
 
     def _why(self, error: errors.APIError) -> str:
         return "; ".join(filter(None, refusal(error.err_code or 0, error.description or "", self._bus.url)))
-
-
-def config_of(spec: StreamSpec) -> api.StreamConfig:
-    """The stream as ``ensure`` creates it."""
-    return api.StreamConfig(
-        name=spec.name,
-        subjects=[spec.subjects],
-        storage=api.StorageType.FILE,
-        max_msgs_per_subject=1,
-        num_replicas=spec.replicas,
-        allow_msg_ttl=True,
-    )
 
 
 def refusal(code: int, description: str, url: str) -> tuple[str, str]:

@@ -16,7 +16,8 @@ import nats.errors
 from nats.js import api, errors
 
 from bus.connection import Bus, BusError, Subscription
-from bus.streams import Entry, Streams, StreamSpec, StreamState
+from bus.specs import StreamSpec
+from bus.streams import Entry, Streams, StreamState
 
 log = logging.getLogger("crank.bus")
 

@@ -12,8 +12,14 @@ from typing import Literal
 import msgspec
 
 ClaimState = Literal["waiting", "dispatching", "done", "dead", "unknown", "cancelled"]
+KEY_RULE = "1 to 255 visible ASCII characters, without spaces"
 FINAL: frozenset[ClaimState] = frozenset({"done", "dead", "cancelled"})
 """States that nothing leaves any more, but by being forgotten; a dead job may be tried again by an operator."""
+
+
+def is_key(text: str) -> bool:
+    """Whether ``text`` may be an ``Idempotency-Key``."""
+    return 1 <= len(text) <= 255 and all("!" <= c <= "~" for c in text)
 
 
 def claim_key(caller: str, capability: str, key: str) -> str:

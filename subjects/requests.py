@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from subjects import headers as h
+from subjects.claims import KEY_RULE, is_key
 from subjects.errors import Offence, Refusal, describe, malformed
 from subjects.headers import MAX_CONTENT_TYPE_CHARS, Block
 from subjects.tokens import TOKEN_RULE, is_token
@@ -95,8 +96,8 @@ def _request_id(text: str) -> str:
 
 
 def _key(text: str) -> str:
-    if not 1 <= len(text) <= 255 or not all("!" <= c <= "~" for c in text):
-        raise _Bad("must be 1 to 255 visible ASCII characters, without spaces")
+    if not is_key(text):
+        raise _Bad(f"must be {KEY_RULE}")
     return text
 
 

@@ -55,6 +55,8 @@ DEFAULT_TIMEOUT_MS = 1000
 LIMITS = Limits(queue_limit=5, max_attempts=3)
 # How long it waits, when it is to stop, for what it accepted.
 _DRAIN_S = (0.02, 3.0)
+# A clock that runs wrong, by more than any real one.
+_FAST, _SLOW = 1.3, 0.7
 _SLOW_VERDICT_S = (0.001, 0.1)
 _ALLOW = Verdict(True, "allowed", 1.0)
 _VERDICTS = {"denied": Verdict(False, "no", 0.05), "unavailable": Verdict(False, "no answer", 0.05, unavailable=True)}
@@ -84,6 +86,7 @@ class Controller(Process):
         self._network = simulation.network
         self._dice = Dice(simulation.plan.seed, 4, number)
         self._timer = 0
+        self._armed = self.own.now
         self._do: dict[type, Callable[[Any], Event | None]] = {
             Dispatch: self._dispatch,
             Answer: self._reply,
@@ -109,7 +112,7 @@ class Controller(Process):
     def start(self) -> None:
         """Begin with nothing, read the stream, serve."""
         self.begin()
-        simulation, now = self._simulation, self.clock.now
+        simulation, now = self._simulation, self.own.now
         self.stopping = False
         self.watch = Watch(f"{self.name}.{self.boot}", simulation.history, now, DEFAULT_TIMEOUT_MS, LIMITS.max_attempts)
         chance = Dice()
@@ -132,7 +135,29 @@ class Controller(Process):
 
     def troubles(self) -> dict[str, Callable[[float], bool]]:
         """Those of any process, and its own."""
-        return {**super().troubles(), "stop": self.stop}
+        pace = {"fast": self._run_at(_FAST), "slow": self._run_at(_SLOW), "jump": self._jump}
+        return {**super().troubles(), "stop": self.stop, **pace}
+
+    def _run_at(self, rate: float) -> Callable[[float], bool]:
+        def trouble(for_s: float) -> bool:
+            """Its machine's clock runs wrong."""
+            self._set_pace(rate)
+            self.clock.after(for_s, self._set_pace, 1.0)
+            return True
+
+        return trouble
+
+    def _set_pace(self, rate: float) -> None:
+        self.own.run_at(rate)
+        self.wake_at(self._armed)
+
+    def _jump(self, by_s: float) -> bool:
+        """Its machine's clock shows more at once."""
+        self.own.jump(by_s)
+        if self.frozen_at is None:
+            self.watch.stood_still(self.own.now, by_s)
+        self.wake_at(self._armed)
+        return True
 
     def stop(self, for_s: float) -> bool:
         """Leave the queue group, finish what was accepted, say goodbye; start again after ``for_s``."""
@@ -151,7 +176,7 @@ class Controller(Process):
         if self.watch.owed:
             reply = next(iter(self.watch.owed))
             broken = Broken("in-time", f"{reply} has no terminal reply, and its controller said goodbye")
-            self._simulation.history.breaks(self.clock.now, broken)
+            self._simulation.history.breaks(broken)
         self.kill(for_s)
 
     def feed(self, event: Event) -> None:
@@ -162,24 +187,25 @@ class Controller(Process):
         """See that every law holds that holds at any time."""
         if not self.up or self.frozen_at is not None or self._looked_at == self.watch.events:
             return
-        self._looked_at, now = self.watch.events, self.clock.now
+        self._looked_at, now = self.watch.events, self.own.now
         try:
             books.check_all(self.router)
             books.check_liveness(self.router, now)
             self.watch.check(self.router, now)
         except Broken as broken:
-            self._simulation.history.breaks(now, broken)
+            self._simulation.history.breaks(broken)
 
     # Surroundings -------------------------------------------------------------------
 
     def now(self) -> float:
-        """The virtual time."""
-        return self.clock.now
+        """The time, as far as it knows."""
+        return self.own.now
 
     def wake_at(self, due: float) -> None:
         """Arm the one timer."""
         self._timer += 1
-        self.clock.at(due, self.due, self.boot, self._tick, self._timer)
+        self._armed = due
+        self.clock.at(self.own.world(due), self.due, self.boot, self._tick, self._timer)
 
     def _tick(self, timer: int) -> None:
         if timer == self._timer:
@@ -190,7 +216,7 @@ class Controller(Process):
         try:
             return self._do[type(command)](command)
         except Broken as broken:
-            self._simulation.history.breaks(self.clock.now, broken)
+            self._simulation.history.breaks(broken)
             return None
 
     # Callers and workers --------------------------------------------------------------
@@ -265,7 +291,7 @@ class Controller(Process):
 
     def thawed(self, stood_s: float) -> None:
         """It goes on."""
-        self.watch.stood_still(self.clock.now, stood_s)
+        self.watch.stood_still(self.own.now, stood_s)
 
     def connected_again(self) -> None:
         """As the edge does."""

@@ -31,7 +31,10 @@ _TROUBLES: dict[Whom, tuple[float, tuple[tuple[str, float, float], ...]]] = {
     ),
     "controller": (
         8.0,
-        (("kill", 0.1, 6.0), ("stop", 0.1, 3.0), ("freeze", 0.3, 1.5), ("freeze", 1.0, 9.0), ("cut", 0.3, 6.0)),
+        (
+            *(("kill", 0.1, 6.0), ("stop", 0.1, 3.0), ("freeze", 0.3, 1.5), ("freeze", 1.0, 9.0), ("cut", 0.3, 6.0)),
+            *(("fast", 5.0, 30.0), ("slow", 5.0, 30.0), ("jump", 0.1, 10.0)),
+        ),
     ),
     "registry": (20.0, (("away", 0.5, 5.0), ("away", 0.5, 5.0), ("replaced", 0.5, 3.0))),
 }

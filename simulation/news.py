@@ -35,6 +35,8 @@ class News:
         """Processes that said that they drain or leave; who asked to deregister and is refused has not left."""
         self._deaf: dict[WorkerId, set[tuple[str, str]]] = {}
         """Addresses and versions that nobody listened to, until the worker is heard of again."""
+        self._came: dict[WorkerId, float] = {}
+        """When it registered last, as far as this controller was told."""
         self._stored: dict[WorkerId, tuple[int, bytes | None]] = {}
         """The newest sequence, and the manifest's digest; None when the worker left."""
         self._writing: dict[WorkerId, bytes | None] = {}
@@ -69,6 +71,7 @@ class News:
     def _comes(self, worker_id: WorkerId, instance: str | None) -> None:
         self._leaving.pop((worker_id, instance), None)
         self._deaf.pop(worker_id, None)
+        self._came[worker_id] = self.now
 
     def _entry(self, event: EntrySeen | SubjectRead) -> str:
         entry = event.entry
@@ -111,9 +114,11 @@ class News:
         for who in [who for who, reply in self._leaving.items() if reply == command.reply]:
             del self._leaving[who]
 
-    def nobody_listens(self, address: str, version: str) -> None:
-        """The server said so of a dispatch."""
-        self._deaf.setdefault(WorkerId(address.partition(".")[0]), set()).add((address, version))
+    def nobody_listens(self, address: str, version: str, sent_at: float) -> None:
+        """The server said so of a dispatch; that says nothing of who came since."""
+        worker_id = WorkerId(address.partition(".")[0])
+        if self._came.get(worker_id, 0.0) <= sent_at:
+            self._deaf.setdefault(worker_id, set()).add((address, version))
 
     # What follows -------------------------------------------------------------------
 

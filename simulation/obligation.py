@@ -37,7 +37,7 @@ class Obligation:
         self.out = self.worker = self.address = self.version = ""
         self.broke = ""
         """What of the contract its worker broke."""
-        self._sent_at = 0.0
+        self.sent_at = 0.0
         self._hung = False
         self._pieces = 0
         """Frames that the worker sent."""
@@ -55,7 +55,7 @@ class Obligation:
         self.attempts += 1
         self.out, self.address, self.version = command.dispatch_id, command.address, command.version
         self.worker = command.address.partition(".")[0]
-        self._sent_at, self._nothing_ran, self._over, self._pieces, self.broke = now, None, False, 0, ""
+        self.sent_at, self._nothing_ran, self._over, self._pieces, self.broke = now, None, False, 0, ""
         return again
 
     def hear(self, answer: Answer, now: float) -> bool:
@@ -80,5 +80,5 @@ class Obligation:
     def hangs(self, now: float) -> bool:
         """Whether its worker, or one before it, did not answer within the time that it declares."""
         declared_s = self.promise.timeout_s
-        hangs = declared_s is not None and bool(self.out) and not self._over and now >= self._sent_at + declared_s
+        hangs = declared_s is not None and bool(self.out) and not self._over and now >= self.sent_at + declared_s
         return hangs or self._hung

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from simulation.clock import Clock
+from simulation.clock import Clock, OwnClock
 from simulation.network import PING_S
 
 
@@ -18,6 +18,8 @@ class Process:
     def __init__(self, number: int, clock: Clock) -> None:
         self.number = number
         self.clock = clock
+        self.own = OwnClock(clock)
+        """What it takes for the time."""
         self.boot = 0
         self.up = False
         self.frozen_at: float | None = None
@@ -91,21 +93,21 @@ class Process:
         """Stand still."""
         if not self.up or self.frozen_at is not None:
             return False
-        self.frozen_at = self.clock.now
+        self.frozen_at = self.own.now
         self.clock.after(for_s, self._thaw, self.boot)
         return True
 
     def _thaw(self, boot: int) -> None:
         if boot == self.boot and self.up:
             assert self.frozen_at is not None
-            self.thawed(self.clock.now - self.frozen_at)
+            self.thawed(self.own.now - self.frozen_at)
             self.frozen_at = None
             waiting, self._inbox = self._inbox, []
             for act, args in waiting:
                 self.due(boot, act, *args)
 
     def thawed(self, stood_s: float) -> None:
-        """It goes on, after so long; first with what waited."""
+        """It goes on, after so long by its own clock; first with what waited."""
 
     def cut(self, for_s: float) -> bool:
         """Be cut off from the server."""

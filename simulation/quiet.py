@@ -43,7 +43,7 @@ def settle(simulation: Simulation) -> None:
         _check_agreement(simulation, controller)
     _probe(simulation)
     for controller in simulation.controllers:
-        _check_empty(controller.name, controller.router, simulation.clock.now)
+        _check_empty(controller.name, controller.router, controller.own.now)
 
 
 def _check_rest(controller: Controller) -> None:

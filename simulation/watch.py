@@ -79,7 +79,7 @@ class Watch:
         self.events += 1
         note = self._on.get(kind)
         said = note(event) if note is not None else ""
-        self._history.tell(now, self._name, f"< {kind.__name__} {said}")
+        self._history.tell(self._name, f"< {kind.__name__} {said}")
 
     def stood_still(self, now: float, for_s: float) -> None:
         """It was frozen until now."""
@@ -107,7 +107,7 @@ class Watch:
     def _answered(self, event: Answered) -> str:
         owed = self._by_dispatch.get(event.dispatch_id)
         if owed is not None and owed.hear(event.answer, self._now):
-            self.news.nobody_listens(owed.address, owed.version)
+            self.news.nobody_listens(owed.address, owed.version, owed.sent_at)
         return f"{event.dispatch_id} {type(event.answer).__name__}"
 
     def _judged(self, event: VerdictReached) -> str:
@@ -125,7 +125,7 @@ class Watch:
     def dispatched(self, command: Dispatch) -> None:
         """It sends a dispatch."""
         reply = command.request.reply
-        self._history.tell(self._now, self._name, f"> {reply} to {command.address} as {command.dispatch_id}")
+        self._history.tell(self._name, f"> {reply} to {command.address} as {command.dispatch_id}")
         owed = self.owed.get(reply)
         if owed is None:
             raise Broken("one-reply", f"{reply} is dispatched to {command.address}, and has its terminal reply")
@@ -155,7 +155,7 @@ class Watch:
         """It sends a caller something."""
         reply, frame, seq = command.reply, command.frame, command.seq
         what = command.refusal.kind.suffix if isinstance(command, Refuse) else frame or "answer"
-        self._history.tell(self._now, self._name, f"> {reply} {what} {seq}")
+        self._history.tell(self._name, f"> {reply} {what} {seq}")
         owed = self.owed.get(reply)
         if owed is None:
             raise Broken("one-reply", f"{reply} is sent {what}, and has its terminal reply")
@@ -222,10 +222,10 @@ class WatchedRouter(AuditedRouter):
             self._watch.event(event, now)
             return super().handle(event, now)
         except Broken as broken:
-            self._history.breaks(now, broken)
+            self._history.breaks(broken)
         except Exception as error:  # noqa: BLE001  # whatever it is, it breaks a law
             told = f"{type(event).__name__} makes it raise {type(error).__name__}: {error}"
-            self._history.breaks(now, Broken("no-crash", told))
+            self._history.breaks(Broken("no-crash", told))
         return []
 
     def _send(self, life: Life, step: Send) -> None:

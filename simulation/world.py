@@ -50,8 +50,8 @@ class Simulation:
 
     def __init__(self, plan: Plan, tell: Callable[[int], None]) -> None:
         self.plan = plan
-        self.history = History()
         self.clock = Clock()
+        self.history = History(self.clock)
         self.network = Network(self.clock, noise=plan.noise)
         self.stream = Stream()
         self.store_away = False
@@ -79,7 +79,7 @@ class Simulation:
         try:
             quiet.settle(self)
         except Broken as broken:
-            history.breaks(clock.now, broken)
+            history.breaks(broken)
         law, detail = (history.broken.law, history.broken.detail) if history.broken is not None else ("", "")
         outcomes = {name: count for name, count in sorted(self.callers.outcomes.items()) if count}
         silent = self.callers.calls - sum(outcomes.values())
@@ -158,7 +158,7 @@ class Simulation:
         act = self._troubles_of(trouble.whom, trouble.number).get(kind)
         if act is not None and act(for_s):
             self.network.faults[f"{trouble.whom} {kind}"] += 1
-            self.history.tell(self.clock.now, f"{trouble.whom} {trouble.number}", f"{kind} for {for_s:.3f} s")
+            self.history.tell(f"{trouble.whom} {trouble.number}", f"{kind} for {for_s:.3f} s")
             self._calm_at = max(self._calm_at, self.clock.now + for_s)
 
     def _troubles_of(self, whom: Whom, number: int) -> dict[str, Callable[[float], bool]]:

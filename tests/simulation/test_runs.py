@@ -43,7 +43,7 @@ def test_a_few_seeds_have_every_fault_and_every_outcome() -> None:
     assert not {f"{hop} {kind}" for hop, kinds in MISHAPS.items() for kind in kinds} - set(faults)
     for whom, kinds in {
         "worker": ("kill", "drain", "freeze", "hang", "slow", "cut"),
-        "controller": ("kill", "stop", "freeze", "cut"),
+        "controller": ("kill", "stop", "freeze", "cut", "fast", "slow", "jump"),
         "registry": ("away", "replaced", "lost", "unanswered"),
         "heartbeat": ("lost", "late", "doubled", "overtaken"),
     }.items():

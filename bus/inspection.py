@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from bus.answers import refusal
 from bus.connection import Bus, BusError, NoResponder
 from bus.specs import StreamSpec, differences
-from bus.streams import refusal
 
 T = TypeVar("T", bound=msgspec.Struct)
 

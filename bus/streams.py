@@ -1,4 +1,4 @@
-"""Owns JetStream: creating a stream as specified, appending under an expected sequence, reading the last of a subject.
+"""Owns streams: creating one as specified, appending under an expected sequence, reading the last of a subject.
 
 Outcomes are values, since a refused or unanswered write is an everyday event to its caller.
 """
@@ -12,53 +12,14 @@ import msgspec
 import nats.errors
 from nats.js import errors
 
+from bus.answers import NOBODY_STORES, Conflict, Entry, Refused, Stored, Unstored, ask_last, read_ack, read_entry
+from bus.answers import refusal as refusal
 from bus.connection import Bus, BusError, NoResponder
 from bus.specs import StreamSpec, config_of, differences
 from subjects.headers import build_block
 
-# JetStream API codes: nats-server's errors.json.
-_WRONG_LAST_SEQUENCE = (10071, 10164)
-_STREAM_NOT_FOUND = 10059
 _NAME_IN_USE = 10058
-_NO_MESSAGE = 10037
-_NO_JETSTREAM_FOR_ACCOUNT = 10039
-# What to do about a refusal, where the server's own words do not say it.
-_ADVICE = {
-    10002: "raise the account's JetStream limits",
-    10023: "raise max_file in the jetstream block of nats-server, or free space on its disk",
-    10027: "raise the account's max_streams",
-    10028: "raise max_mem in the jetstream block of nats-server or of the account",
-    _NO_JETSTREAM_FOR_ACCOUNT: "give it `jetstream: enabled` in the configuration of nats-server",
-    10047: "raise max_file in the jetstream block of nats-server or of the account, or free space on the disk",
-    10065: "another stream takes them: delete that stream, or choose another prefix",
-    10074: "set replicas to 1, or connect to a cluster",
-    10076: "start nats-server with -js, or with a block `jetstream {}`",
-}
-
-
-class Stored(NamedTuple):
-    """JetStream acknowledged the write under this sequence."""
-
-    seq: int
-
-
-class Conflict(NamedTuple):
-    """Somebody else wrote first; nothing was stored."""
-
-
-class Unstored(NamedTuple):
-    """No acknowledgement: the write may or may not be stored."""
-
-    reason: str
-
-
-class Entry(NamedTuple):
-    """A stored message: sequence, subject, raw header block (or None) and body."""
-
-    seq: int
-    subject: str
-    headers: bytes | None
-    body: bytes
+_STREAM_NOT_FOUND = 10059
 
 
 class StreamState(NamedTuple):
@@ -68,17 +29,11 @@ class StreamState(NamedTuple):
     last_seq: int
 
 
-class _Ack(msgspec.Struct):
-    seq: int = 0
-    error: dict[str, int | str] | None = None
-
-
 class _Info(msgspec.Struct):
     config: dict[str, Any] = {}
 
 
 _decode_info = msgspec.json.Decoder(_Info).decode
-_decode_ack = msgspec.json.Decoder(_Ack).decode
 
 
 class Streams:
@@ -128,16 +83,17 @@ class Streams:
             pairs.append(("Nats-TTL", f"{int(ttl.total_seconds())}s"))
         try:
             answer = await self._bus.request(subject, body, build_block(pairs), timeout_s=2.0)
-            ack = _decode_ack(answer.body)
         except NoResponder:
-            return Unstored("JetStream is off, or the stream is missing")
-        except (BusError, msgspec.DecodeError) as error:
+            return Unstored(NOBODY_STORES)
+        except BusError as error:
             return Unstored(str(error))
-        if ack.error is None:
-            return Stored(ack.seq)
-        if ack.error.get("err_code") in _WRONG_LAST_SEQUENCE:
-            return Conflict()
-        return Unstored(str(ack.error.get("description")))
+        match read_ack(answer.body):
+            case Refused(reason):
+                return Unstored(reason)
+            case None:
+                return Unstored("the acknowledgement cannot be understood")
+            case known:
+                return known
 
     async def read_last(self, stream: str, subject: str) -> Entry | None:
         """The last message on ``subject`` as its leader has it, or None.
@@ -146,16 +102,12 @@ class Streams:
             BusError: JetStream does not answer; nothing is known then.
 
         """
+        question, which = ask_last(stream, subject)
         try:
-            raw = await self._bus.jetstream.get_last_msg(stream, subject)
-        except errors.APIError as error:
-            if error.err_code == _NO_MESSAGE:
-                return None
-            raise BusError(f"{stream} cannot be read: {self._why(error)}") from None
-        except (errors.Error, nats.errors.Error, TimeoutError) as error:
+            answer = await self._bus.request(question, which, timeout_s=2.0)
+        except BusError as error:
             raise BusError(f"{stream} cannot be read: {error}") from None
-        headers = build_block(raw.headers.items()) if raw.headers else None
-        return Entry(raw.seq or 0, raw.subject or subject, headers, raw.data or b"")
+        return read_entry(answer.body, stream)
 
     async def state(self, stream: str) -> StreamState | None:
         """Creation time and last sequence, or None when there is no such stream.
@@ -176,14 +128,3 @@ class Streams:
 
     def _why(self, error: errors.APIError) -> str:
         return "; ".join(filter(None, refusal(error.err_code or 0, error.description or "", self._bus.url)))
-
-
-def refusal(code: int, description: str, url: str) -> tuple[str, str]:
-    """What JetStream at ``url`` says, and what to do about it where its words do not say it.
-
-    Without a description nobody listens where JetStream would.
-    """
-    if not description:
-        return f"JetStream is off at {url}", "start nats-server with -js, or with a block `jetstream {}`"
-    said = "JetStream is off for the account" if code == _NO_JETSTREAM_FOR_ACCOUNT else description
-    return said, _ADVICE.get(code, "")

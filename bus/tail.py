@@ -15,9 +15,10 @@ from collections.abc import Callable
 import nats.errors
 from nats.js import api, errors
 
+from bus.answers import Entry
 from bus.connection import Bus, BusError, Subscription
 from bus.specs import StreamSpec
-from bus.streams import Entry, Streams, StreamState
+from bus.streams import Streams, StreamState
 
 log = logging.getLogger("crank.bus")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bus import Bus, BusUnavailable, Entry, NoResponder, NotAdmitted, Stored, Streams, StreamSpec, Tail, Unanswered
+from bus.answers import Conflict
 from bus.connection import BusError
-from bus.streams import Conflict
 from crank.natsd import NatsServer, NatsServerError
 
 

@@ -1,4 +1,4 @@
-"""Owns a caller's side of the contract: a request and its answer, a stream of frames, a cancel, an operator's question.
+"""Owns a caller's side of the contract: requests and streams, jobs and their results, cancels, an operator's questions.
 
 It refuses to know how anything is shown. The command line calls it, and so does whoever writes
 ``from callers import Client``.
@@ -14,22 +14,22 @@ from typing import Any, Self, Unpack
 
 import msgspec
 
-from bus import Bus, BusUnavailable, NoResponder, Unanswered
+from bus import Bus, BusUnavailable
 from bus.addresses import NATS_URL_RULE, is_nats_url, public
-from bus.connection import BusError
-from callers.asking import Options, block_of, body_of, id_of
-from callers.failures import CrankError, Unreachable, failure, no_controller, no_server, unanswered
-from callers.frames import Answer, Frame, read_frame
-from callers.unread import MAX_BYTES, Unread, too_much
+from callers.asking import GRACE_S, IDLE_TIMEOUT_S, Asked, Options, asked, key_of
+from callers.exchange import Exchange
+from callers.failures import CrankError, Silence, Unreachable, failure, no_server
+from callers.frames import Answer, Frame, whole
+from callers.jobs import Job, Pending, read_job, read_result, until_done
+from callers.once import until_told
 from subjects.errors import ErrorKind
+from subjects.headers import TIMEOUT_MS, build_block
 from subjects.names import DEFAULT_PREFIX, Subjects
-from subjects.tokens import TOKEN_RULE, CapabilityId, RequestId, is_capability, is_token
+from subjects.tokens import TOKEN_RULE, RequestId, is_token
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
-# A controller that dies sends no end: without a time-out of the caller's own, this much silence ends a wait.
-IDLE_TIMEOUT_S = 60.0
-# The controller answers a deadline itself; its answer may be this late before silence is called silence.
-_GRACE_S = 2.0
+# What is only written or looked up is answered at once, or by nobody.
+_PROMPT_S = 5.0
 
 
 class Client:
@@ -38,9 +38,7 @@ class Client:
     def __init__(self, bus: Bus, prefix: str) -> None:
         self._bus = bus
         self._subjects = Subjects(prefix)
-        self._inbox = bus.new_inbox()
-        self._waiting: dict[str, Unread] = {}
-        self._closed = False
+        self._exchange = Exchange(bus, prefix)
 
     @classmethod
     async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 2.0) -> Self:
@@ -65,7 +63,7 @@ class Client:
     async def on(cls, bus: Bus, prefix: str = DEFAULT_PREFIX) -> Self:
         """A client on a connection that is there already; closing the client closes it."""
         client = cls(bus, prefix)
-        await bus.subscribe(f"{client._inbox}.*", client._on_reply)
+        await client._exchange.open()
         return client
 
     async def __aenter__(self) -> Self:
@@ -76,10 +74,14 @@ class Client:
 
     async def close(self) -> None:
         """Send what is pending and close; whoever still waits for an answer is told."""
-        self._closed = True
-        await self._bus.close()
-        for unread in self._waiting.values():
-            unread.end(Unreachable("the client was closed before the answer came; the work may have run"))
+        await self._exchange.close()
+
+    @property
+    def max_request_bytes(self) -> int:
+        """The largest request that the NATS server takes, headers included."""
+        return self._bus.max_payload_bytes
+
+    # Requests -------------------------------------------------------------------
 
     async def request(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
         """Ask, and wait for the whole answer. ``data`` and ``options`` as for ``stream``.
@@ -89,21 +91,47 @@ class Client:
             Unreachable: there is nobody to ask.
 
         """
-        chunks: list[bytes] = []
-        room = MAX_BYTES
-        async with contextlib.aclosing(self.stream(capability, data, **options)) as frames:
-            async for frame in frames:
-                if frame.kind != "progress":
-                    chunks.append(frame.body)
-                    room -= len(frame.body)
-                if room < 0:
-                    raise too_much("came; take them piece by piece with stream(…)", capability)
-                last = frame
-        return Answer("end", last.seq, b"".join(chunks), last.meta, last.passed)
+        return await whole(self._frames(asked(capability, data, options)), capability)
 
-    async def stream(
-        self, capability: str, data: object = b"", **options: Unpack[Options]
-    ) -> AsyncGenerator[Frame, None]:
+    async def request_once(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Answer:
+        """Ask under one key, again and again, until there is an answer, a lasting failure or ``timeout_ms`` is over.
+
+        ``timeout_ms`` is the patience with all of it, 60,000 without it. Without an ``idempotency_key`` one is made;
+        the error has it as ``error.idempotency_key``, to go on with later. ``data`` and ``options`` as for ``stream``.
+
+        It asks again after silence, where nobody listens, and after a failure that may pass: 409 ``in_progress``, 429,
+        503 (``no_worker``, ``overloaded``, ``store_unavailable``, ``policy_unavailable``, and ``worker_lost`` where
+        nothing ran) and 504; after pauses that double, and never before ``Retry-After``. Everything else is raised at
+        once: a refusal that would be repeated, what the worker answered, and ``outcome_unknown``.
+
+        What that promises: while the controllers remember the key (an hour after the answer, where nothing else is
+        set), the work is done at most once, however often it was asked for; only a capability that is declared
+        ``idempotent`` may be run again after a crash. Whoever asks again gets the same answer, marked ``replayed``.
+        Where nobody knows whether it was done, the error is 409 ``outcome_unknown``, and it is not done again before an
+        operator says so. A time-out promises nothing: the work may have been done, may run still, or may never run.
+
+        Raises:
+            CrankError: the last failure.
+            Unreachable: there was nobody to ask to the end.
+
+        """
+        options["idempotency_key"] = key = key_of(options) or secrets.token_hex(16)
+        total_s = options.get("timeout_ms", IDLE_TIMEOUT_S * 1000) / 1000
+        first = asked(capability, data, options)
+        options["request_id"] = first.request_id
+
+        async def once(left_s: float, silence_s: float) -> Answer:
+            options["timeout_ms"] = max(1, int(left_s * 1000))
+            again = asked(capability, first.body, options)._replace(patience_s=min(silence_s, left_s + GRACE_S))
+            return await whole(self._frames(again, stays=True), capability)
+
+        try:
+            return await until_told(once, total_s, key, lambda: self._exchange.closed)
+        except (Silence, asyncio.CancelledError):  # nobody waits any more for what was asked before, either
+            self._give_up(first)
+            raise
+
+    def stream(self, capability: str, data: object = b"", **options: Unpack[Options]) -> AsyncGenerator[Frame, None]:
         """Ask, and yield each frame; an answer that is no stream is one frame ``end``.
 
         ``data`` is sent as it is where it is bytes, as UTF-8 where it is text, and as JSON where it is anything else
@@ -115,67 +143,101 @@ class Client:
             Unreachable: there is nobody to ask.
 
         """
-        if not isinstance(capability, str) or not is_capability(capability):
-            raise failure(ErrorKind.MALFORMED, f"{capability!r} is not verb:name, each {TOKEN_RULE}.")
-        body = body_of(data)
-        rid = options["request_id"] = RequestId(id_of(options) or secrets.token_hex(16))
-        if not isinstance(rid, str) or not is_token(rid):  # it is put into the subject of a cancel
-            raise failure(ErrorKind.MALFORMED, f"The request id {rid!r:.100} is not {TOKEN_RULE}.")
-        timeout_ms = options.get("timeout_ms")
-        idle_s = options.get("idle_timeout_s", IDLE_TIMEOUT_S)
-        patience_s = idle_s if timeout_ms is None else timeout_ms / 1000 + _GRACE_S
-        block = block_of(options)
-        inbox = f"{self._inbox}.{secrets.token_hex(8)}"
-        unread = self._waiting[inbox] = Unread()
+        return self._frames(asked(capability, data, options))
+
+    async def _frames(self, request: Asked, *, stays: bool = False) -> AsyncGenerator[Frame, None]:
+        """The frames of the answer. With ``stays`` the request stays under way after a silence, to be joined."""
+        subject = self._subjects.request(request.capability)
+        frames = self._exchange.frames(subject, request.body, request.block, request.patience_s)
         ended = False
         try:
-            self._send(self._subjects.request(CapabilityId(capability)), body, block, inbox)
-            while not ended:
-                frame = await self._next(unread, patience_s, rid)
-                ended = frame.kind == "end"
-                yield frame
+            async with contextlib.aclosing(frames):
+                async for frame in frames:
+                    ended = frame.kind == "end"
+                    yield frame
+        except Silence:
+            ended = stays
+            raise request.about(Silence(request.patience_s, request.request_id, request.key)) from None
         except CrankError as error:
-            ended = True
-            error.capability = capability
-            raise
+            ended = bool(error.meta) or isinstance(error, Unreachable)  # the other side has ended it
+            raise request.about(error) from None
         finally:
-            del self._waiting[inbox]
             if not ended:
-                self._give_up(rid)
+                self._give_up(request)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Unreachable("this client is closed; ask inside its `async with`, or connect another one")
+    def _give_up(self, request: Asked) -> None:
+        """Cancel without waiting."""
+        self._exchange.tell(self._subjects.cancel(request.request_id))
 
-    def _send(self, subject: str, data: bytes, block: bytes, inbox: str) -> None:
-        self._check_open()
-        if self._bus.publish(subject, data, block, inbox):
-            return
-        size, most = len(block) + len(data), self._bus.max_payload_bytes
-        if size > most:
-            raise failure(
-                ErrorKind.TOO_LARGE,
-                f"The request is {size} bytes with its headers; the NATS server takes at most {most}.",
-            )
-        raise Unreachable("the connection to the NATS server is gone, or it reads nothing; is it still running?")
+    # Jobs -----------------------------------------------------------------------
 
-    async def _next(self, unread: Unread, patience_s: float, request_id: RequestId) -> Frame:
+    async def submit(self, capability: str, data: object = b"", **options: Unpack[Options]) -> Job:
+        """Have a request accepted durably: once this returns, it will be done even if everything crashes.
+
+        ``data`` and ``options`` as for ``stream``, but ``timeout_ms`` bounds each attempt at the work, and
+        ``idle_timeout_s``, 5 without it, the wait for the acceptance. Without an ``idempotency_key`` every call is a
+        job of its own.
+
+        Raises:
+            CrankError: refused.
+            Unreachable: there is nobody to ask.
+            Silence: it may have been accepted, or not.
+
+        """
+        job = asked(capability, data, options)
+        subject, patience_s = self._subjects.submit(job.capability), options.get("idle_timeout_s", _PROMPT_S)
         try:
-            heard = await asyncio.wait_for(unread.next(), patience_s)
-        except TimeoutError:
-            self._give_up(request_id)
-            raise unanswered(patience_s, request_id) from None
-        except CrankError:  # nobody here takes what still comes
-            self._give_up(request_id)
-            raise
-        return read_frame(*heard, self._subjects.prefix)
+            return read_job(await self._exchange.ask(subject, job.body, job.block, patience_s))
+        except CrankError as error:
+            raise job.about(error) from None
 
-    def _give_up(self, request_id: RequestId) -> None:
-        """Cancel without waiting. Controllers answer a cancel or ignore it, so it has a reply subject: nobody's."""
-        self._bus.publish(self._subjects.cancel(request_id), b"", reply=f"{self._inbox}.nobody")
+    async def submit_once(
+        self, capability: str, data: object = b"", *, patience_s: float = IDLE_TIMEOUT_S, **options: Unpack[Options]
+    ) -> Job:
+        """Submit under one key, again and again, until it is accepted, refused for good or ``patience_s`` is over.
+
+        It asks again when ``request_once`` does. Without an ``idempotency_key`` one is made; the error has it. What
+        that promises: of all these tries there comes one job at most, and it ends in exactly one of done, dead and
+        cancelled. ``duplicate`` says that it was there before, perhaps by a try whose acceptance was not heard.
+
+        Raises:
+            CrankError: the last failure. After ``Silence`` it may have been accepted all the same.
+
+        """
+        options["idempotency_key"] = key = key_of(options) or secrets.token_hex(16)
+
+        async def once(left_s: float, silence_s: float) -> Job:
+            options["idle_timeout_s"] = min(silence_s, max(left_s, 0.1))
+            return await self.submit(capability, data, **options)
+
+        return await until_told(once, patience_s, key, lambda: self._exchange.closed)
+
+    async def result(self, job_id: str, *, timeout_ms: int = 1) -> Answer | Pending:
+        """What became of a job: its answer, or that it is ``Pending`` still after ``timeout_ms`` of waiting for it.
+
+        Once something was told of the job, a controller that dies during the wait costs nothing but time: another one
+        is asked, and at the end what was heard last is returned.
+
+        Raises:
+            CrankError: the job's own failure where ``error.job_status`` is ``dead`` or ``cancelled``; else why nothing
+                can be told, as 404 ``no_such_job``.
+            Unreachable: there is nobody to ask.
+
+        """
+        if not isinstance(job_id, str) or not is_token(job_id):
+            raise failure(ErrorKind.MALFORMED, f"The job id {job_id!r:.100} is not {TOKEN_RULE}.")
+        subject = self._subjects.result(job_id)
+
+        async def ask(piece_s: float) -> Answer | Pending:
+            block = build_block([(TIMEOUT_MS, str(max(1, round(piece_s * 1000))))])
+            return read_result(await self._exchange.ask(subject, b"", block, piece_s + GRACE_S), job_id)
+
+        return await until_done(ask, timeout_ms / 1000, lambda: self._exchange.closed)
+
+    # Everything else ------------------------------------------------------------
 
     async def cancel(self, request_id: str) -> None:
-        """Cancel a request of one's own by its id.
+        """Cancel a request of one's own, or a job, by its id.
 
         Raises:
             CrankError: 404 when nobody knows it.
@@ -194,41 +256,38 @@ class Client:
             Unreachable: there is nobody to ask.
 
         """
-        body = await self._ask(self._subjects.admin(op), msgspec.json.encode(question or {}))
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
-            return msgspec.json.decode(body, type=dict[str, Any])
+        told = await self._ask(self._subjects.admin(op), msgspec.json.encode(question or {}))
+        with contextlib.suppress(CrankError):
+            return told.decode(dict[str, Any])
         raise failure(ErrorKind.WORKER_PROTOCOL, f"The answer to admin.{op} is not a JSON object.")
 
-    async def listed(self, what: str, *, limit: int = 500) -> list[dict[str, Any]]:
-        """All items of an admin list (``workers``, ``capabilities``), asked for page by page.
+    async def listed(
+        self, what: str, *, limit: int = 500, most: int | None = None, **question: object
+    ) -> list[dict[str, Any]]:
+        """All items of an admin list (``workers``, ``capabilities``, ``jobs``), or the first ``most``, page by page.
+
+        ``question`` holds filters.
 
         Raises:
             CrankError, Unreachable: as ``admin``.
 
         """
         items: list[dict[str, Any]] = []
-        after: object = None
+        asked: dict[str, object] = {**question, "limit": limit}
         while True:
-            page = await self.admin(what, {"limit": limit} if after is None else {"limit": limit, "after": after})
-            items += page.get(what) or []
+            page = await self.admin(what, asked)
+            found = page.get(what) or []
+            if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+                raise failure(ErrorKind.WORKER_PROTOCOL, f"The answer to admin.{what} holds no list of {what}.")
+            items += found
             # A page that leads to itself would be asked for for ever.
-            if page.get("next") in (None, after):
-                return items
-            after = page["next"]
+            if page.get("next") in (None, asked.get("after")) or (most is not None and len(items) >= most):
+                return items[:most]
+            asked["after"] = page["next"]
 
-    async def _ask(self, subject: str, body: bytes) -> bytes:
-        self._check_open()
+    async def _ask(self, subject: str, body: bytes) -> Frame:
         try:
-            message = await self._bus.request(subject, body, timeout_s=5.0)
-        except NoResponder:
-            raise no_controller(self._subjects.prefix) from None
-        except Unanswered:
-            raise Unreachable("a controller listens, but did not answer within 5 s; look at its log") from None
-        except BusError as error:
-            raise Unreachable(str(error)) from None
-        return read_frame(message.headers, message.body, self._subjects.prefix).body
-
-    def _on_reply(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
-        unread = self._waiting.get(subject)
-        if unread is not None:
-            unread.put(headers, body)
+            return await self._exchange.ask(subject, body, b"", _PROMPT_S)
+        except Silence:
+            detail = f"a controller listens, but did not answer within {_PROMPT_S:g} s; look at its log"
+            raise Unreachable(detail) from None

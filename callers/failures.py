@@ -1,7 +1,8 @@
 """Owns what a caller can catch: one exception for every refusal and failure, with the problem inside.
 
 CrankError           refused or failed; ``code``, ``kind``, ``detail``, ``hint`` and the whole ``problem``
-└── Unreachable      nobody to talk to: no NATS server, or no controller behind it
+├── Unreachable      nobody to talk to: no NATS server, or no controller behind it
+└── Silence          somebody was asked, and nothing came in time
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from subjects.errors import ErrorKind, Problem, Refusal, kind_of, problem_of
 if TYPE_CHECKING:
     from bus import BusUnavailable
 
+# What may be over when the same is asked again; of an unknown outcome, a refusal or a worker's answer that is not so.
+_PASSING = frozenset({
+    ErrorKind.IN_PROGRESS, ErrorKind.RATE_LIMITED, ErrorKind.NO_WORKER, ErrorKind.OVERLOADED,
+    ErrorKind.STORE_UNAVAILABLE, ErrorKind.POLICY_UNAVAILABLE, ErrorKind.DEADLINE,
+})  # fmt: skip
+
 
 class CrankError(Exception):
     """A request was refused or failed.
@@ -23,6 +30,8 @@ class CrankError(Exception):
 
     capability: str | None = None
     """``verb:name`` of what was asked for, where a capability was."""
+    idempotency_key: str | None = None
+    """The key that it was asked for under. Asked for with it again, what was done is not done again."""
 
     def __init__(self, problem: Problem, meta: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{problem.status} {problem.title}: {problem.detail}")
@@ -46,6 +55,19 @@ class CrankError(Exception):
         return self.problem.detail
 
     @property
+    def job_status(self) -> str:
+        """``dead`` or ``cancelled`` where this is what became of a job, and no refusal to tell."""
+        return self.meta.get("crank-job-status", "")
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same, asked for again, may be answered: nothing ran, or it may run still."""
+        if self.job_status:
+            return False
+        known = kind_of(self.problem)
+        return known in _PASSING or (known is ErrorKind.WORKER_LOST and self.problem.maybe_executed is False)
+
+    @property
     def hint(self) -> str:
         """What else to know before asking again: what there is instead, whether the work may have run, when to try.
 
@@ -58,6 +80,12 @@ class CrankError(Exception):
             hints.append("The work may have run.")
         if problem.retry_after_ms is not None:
             hints.append(f"Try again in {problem.retry_after_ms / 1000:g} s.")
+        if self.idempotency_key is not None and self.idempotency_key not in problem.detail:
+            known = kind_of(problem)
+            if self.passing:
+                hints.append(f"Asking again with the same key is safe: {self.idempotency_key}")
+            elif known is ErrorKind.OUTCOME_UNKNOWN:
+                hints.append(f"Its key is {self.idempotency_key}")
         return " ".join(hints)
 
 
@@ -66,6 +94,25 @@ class Unreachable(CrankError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(Problem(type="about:blank", title="Nothing to talk to", status=503, detail=detail))
+
+    @property
+    def passing(self) -> bool:
+        """Somebody may be there later."""
+        return True
+
+
+class Silence(CrankError):
+    """Nothing came for ``patience_s``: perhaps the controller died in the middle."""
+
+    def __init__(self, patience_s: float, request_id: str | None = None, key: str | None = None) -> None:
+        advice = "look for its effect before asking again" if key is None else "ask again with the same key"
+        refusal = Refusal(
+            ErrorKind.DEADLINE,
+            f"No answer came within {patience_s:g} s: the controller may have died. The work may have run; {advice}.",
+            maybe_executed=True,
+        )
+        super().__init__(problem_of(refusal, request_id))
+        self.idempotency_key = key
 
 
 def failure(kind: ErrorKind, detail: str) -> CrankError:
@@ -88,14 +135,3 @@ def no_controller(prefix: str) -> Unreachable:
         f"the NATS server is there, but no controller listens under the prefix {prefix!r}; "
         "start one with `crank controller`, or everything with `crank up`"
     )
-
-
-def unanswered(patience_s: float, request_id: str) -> CrankError:
-    """Silence: perhaps the controller died in the middle."""
-    refusal = Refusal(
-        ErrorKind.DEADLINE,
-        f"No answer came within {patience_s:g} s: the controller may have died. The work may have run; "
-        "look for its effect before asking again.",
-        maybe_executed=True,
-    )
-    return CrankError(problem_of(refusal, request_id))

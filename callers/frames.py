@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncGenerator
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -12,6 +14,7 @@ import msgspec
 
 from callers.codecs import Decode, Unfit, name_of, reading
 from callers.failures import CrankError, failure, no_controller
+from callers.unread import MAX_BYTES, too_much
 from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
 from subjects.headers import parse_block, passed_headers
 from subjects.replies import read_reply
@@ -34,6 +37,16 @@ class Frame(msgspec.Struct, frozen=True):
     def content_type(self) -> str:
         """The body's media type, or "" when the worker named none."""
         return self.meta.get("content-type", "")
+
+    @property
+    def replayed(self) -> bool:
+        """Whether this is the answer of an earlier execution with the same key."""
+        return self.meta.get("crank-replayed", "").lower() == "true"
+
+    @property
+    def job_status(self) -> str:
+        """``done``, ``queued`` or ``running`` where a job was asked about, else ""."""
+        return self.meta.get("crank-job-status", "")
 
     @property
     def headers(self) -> dict[str, str]:
@@ -69,6 +82,26 @@ class Frame(msgspec.Struct, frozen=True):
 
 class Answer(Frame, frozen=True):
     """A whole answer; of a stream, all its chunks joined."""
+
+
+async def whole(frames: AsyncGenerator[Frame, None], capability: str) -> Answer:
+    """All of ``frames`` as one answer; progress is no part of it.
+
+    Raises:
+        CrankError: 413, it is larger than memory is to be given for it; and whatever ``frames`` raise.
+
+    """
+    chunks: list[bytes] = []
+    room = MAX_BYTES
+    async with contextlib.aclosing(frames):
+        async for frame in frames:
+            if frame.kind != "progress":
+                chunks.append(frame.body)
+                room -= len(frame.body)
+            if room < 0:
+                raise too_much("came; take them piece by piece with stream(…)", capability)
+            last = frame
+    return Answer("end", last.seq, b"".join(chunks), last.meta, last.passed)
 
 
 @lru_cache(maxsize=256)

@@ -24,7 +24,7 @@ Script = Callable[[Asked], Iterator[tuple[bytes | None, bytes]]]
 
 
 class Peer:
-    """Answers every ``crank.request``, ``crank.admin`` and ``crank.cancel`` with what the script yields."""
+    """Answers whatever callers and operators ask with what the script yields."""
 
     def __init__(self, bus: Bus, script: Script) -> None:
         self.asked: list[Asked] = []
@@ -35,7 +35,7 @@ class Peer:
     async def start(cls, url: str, script: Script) -> Self:
         bus = await Bus.connect(url, name="peer")
         peer = cls(bus, script)
-        for kind in ("request", "admin", "cancel"):
+        for kind in ("request", "submit", "result", "admin", "cancel"):
             await bus.subscribe(f"crank.{kind}.>", peer._on_message, queue=QUEUE_CONTROLLERS)
         await bus.flush()
         return peer

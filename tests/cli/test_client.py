@@ -144,7 +144,7 @@ async def test_an_answer_without_end_fills_no_memory(
     nats_server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lies unread is bounded, and so is an answer that is wanted whole; the request is cancelled."""
-    for module in ("client", "unread"):
+    for module in ("frames", "unread"):
         monkeypatch.setattr(f"callers.{module}.MAX_BYTES", 5000)
     peer = await _peer(nats_server, *[_frame("chunk", at, b"x" * 1000) for at in range(8)])
     stream = client.stream("a:b", request_id="r-11")

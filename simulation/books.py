@@ -41,9 +41,14 @@ class AuditedRouter(Router):
         must(worker.eligible, "known-gone", f"{to}: it is {worker.state.value}")
         must(offer.reachable, "known-gone", f"{to}: nobody listens on its subject")
         must(offer in worker.offers, "right-worker", f"{to}: it does not offer this any more")
-        must(has_room(offer), "right-worker", f"{to}: this router counts it full")
+        kept = life.flight is not None  # its place, since before its key was claimed
+        must(kept or has_room(offer), "right-worker", f"{to}: this router counts it full")
         must(not offer.paused, "right-worker", f"{to}: it said that it is busy")
-        must(life.flight is None, "right-worker", f"{to}: a dispatch of this request is out already")
+        must(
+            life.flight is None or not life.flight.sent,
+            "right-worker",
+            f"{to}: a dispatch of this request is out already",
+        )
         must(not life.tried or worker.id not in life.tried, "right-worker", f"{to}: it was tried for this request")
         headers = life.request.headers
         why_not = mismatch(offer.spec, headers.version, headers.constraints, headers.budget_tokens)

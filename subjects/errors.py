@@ -80,6 +80,8 @@ class Refusal(msgspec.Struct, frozen=True):
     near: tuple[str, ...] = ()
     worker_code: int | None = None
     worker_message: str | None = None
+    retryable: bool = False
+    """Whether the worker said so; told in words, not in a field."""
 
 
 class Problem(msgspec.Struct, omit_defaults=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from subjects import headers as h
+from subjects.claims import StoredError
 from subjects.errors import PROBLEM_CONTENT_TYPE, Refusal, problem_body
 from subjects.headers import Block, one_line, seconds_text
 
@@ -19,13 +20,29 @@ class ReplyMeta(msgspec.Struct, frozen=True, gc=False):
     version: str | None = None
     attempts: int = 0
     cost_tokens: float = 0.0
+    replayed: bool = False
+    job_status: str = ""
 
 
-def build_reply(meta: ReplyMeta, content_type: str | None, passed: str, frame: str = "", seq: int = 0) -> bytes:
-    """The header block of a worker's answer on its way to the caller; ``frame`` and ``seq`` for a streamed one."""
+def build_reply(
+    meta: ReplyMeta,
+    content_type: str | None,
+    passed: str,
+    frame: str = "",
+    seq: int = 0,
+    error: StoredError | None = None,
+) -> bytes:
+    """The header block of a worker's answer on its way to the caller; ``frame`` and ``seq`` for a streamed one.
+
+    ``error`` makes it the error that it was when it was stored.
+    """
     more = f"Content-Type: {content_type}\r\n" if content_type else ""
     if frame:
         more += f"Crank-Frame: {frame}\r\nCrank-Seq: {seq}\r\n"
+    if error is not None:
+        more += f"Nats-Service-Error-Code: {error.status}\r\nNats-Service-Error: {one_line(error.text)}\r\n"
+        if error.retry_after_ms is not None:
+            more += f"Retry-After: {seconds_text(error.retry_after_ms)}\r\n"
     return f"NATS/1.0\r\n{_meta_lines(meta)}{more}{passed}\r\n".encode()
 
 
@@ -50,6 +67,10 @@ def _meta_lines(meta: ReplyMeta) -> str:
     )
     if meta.worker is not None:
         lines += f"Crank-Worker: {meta.worker}\r\nCrank-Version: {meta.version}\r\n"
+    if meta.replayed:
+        lines += "Crank-Replayed: true\r\n"
+    if meta.job_status:
+        lines += f"Crank-Job-Status: {meta.job_status}\r\n"
     return lines
 
 

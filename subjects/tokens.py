@@ -17,6 +17,7 @@ CapabilityId = NewType("CapabilityId", str)
 
 TOKEN_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 _is_token = re.compile(TOKEN_PATTERN).fullmatch
+_is_claim_key = re.compile("[a-z2-7]{52}").fullmatch
 _is_capability = re.compile(f"{TOKEN_PATTERN}:{TOKEN_PATTERN}").fullmatch
 
 TOKEN_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ -"
@@ -25,6 +26,11 @@ TOKEN_RULE = "1 to 64 of the characters A-Z a-z 0-9 _ -"
 def is_token(text: str) -> bool:
     """Whether ``text`` may stand in a subject: 1 to 64 of ``A-Z a-z 0-9 _ -``."""
     return _is_token(text) is not None
+
+
+def is_claim_key(text: str) -> bool:
+    """Whether ``text`` looks like the name of a claim: 52 characters of lower-case base32."""
+    return _is_claim_key(text) is not None
 
 
 def is_capability(text: str) -> bool:

@@ -9,7 +9,9 @@ import msgspec
 from controller.core.fleet import Offer
 from controller.core.model import DecisionRecord, Request
 from controller.core.pools import Pool
+from controller.core.stored import StoreCommand
 from subjects.answers import Frame
+from subjects.claims import ClaimRecord, ClaimState, StoredAnswer, StoredError
 from subjects.errors import Refusal
 from subjects.messages import Control, Departure
 from subjects.replies import ReplyMeta
@@ -18,13 +20,6 @@ from subjects.tokens import WorkerId
 
 class Authorize(msgspec.Struct, frozen=True):
     """Ask the policy engine; answered by ``VerdictReached`` with the same ``life``."""
-
-    life: Any
-    request: Request
-
-
-class Claim(msgspec.Struct, frozen=True):
-    """Claim the request's idempotency key before it is dispatched; answered by ``ClaimAnswered``."""
 
     life: Any
     request: Request
@@ -53,6 +48,8 @@ class Answer(msgspec.Struct, frozen=True):
     body: bytes
     frame: str = ""
     seq: int = 0
+    error: StoredError | None = None
+    """Of an answer that was kept and is one."""
 
 
 class Refuse(msgspec.Struct, frozen=True):
@@ -124,7 +121,6 @@ class Publish(msgspec.Struct, frozen=True):
 
 Command = (
     Authorize
-    | Claim
     | Dispatch
     | Answer
     | Refuse
@@ -136,6 +132,7 @@ Command = (
     | ReplyJson
     | ReplyRefusal
     | Publish
+    | StoreCommand
 )
 
 # What a life asks of the router, which turns some of it into the commands above ----
@@ -145,8 +142,76 @@ class Ask(msgspec.Struct, frozen=True):
     """Have the policy asked."""
 
 
-class Protect(msgspec.Struct, frozen=True):
-    """Have the key claimed."""
+class Put(msgspec.Struct, frozen=True):
+    """Have the key's claim say ``state``; answered by Won, Held, Free, Lost or Unsure.
+
+    ``offer`` is who will do the work: its place is kept meanwhile. ``over``: what stands there may be replaced.
+    """
+
+    state: ClaimState
+    offer: Offer | None = None
+    over: bool = False
+    answer: StoredAnswer | None = None
+    reason: str = ""
+    published: bool = False
+
+
+class Linger(msgspec.Struct, frozen=True):
+    """Wait for what comes of a ``Put`` that is still under way."""
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Have the key forgotten: nothing ran, or running it again does no harm."""
+
+
+class Attach(msgspec.Struct, frozen=True):
+    """Wait until what stands under the key changes, or lapses; answered by Held or Free."""
+
+
+class Observe(msgspec.Struct, frozen=True):
+    """Keep an eye on the key for a while, so that whoever asks next knows whether it lapsed."""
+
+
+class Look(msgspec.Struct, frozen=True):
+    """Read what stands under the key; answered by Held, Free or Lost. ``kept``: results of old jobs too."""
+
+    kept: bool = False
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """Give the caller this as the terminal reply now; the life goes on without one."""
+
+    outcome: Any
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Wait so many seconds."""
+
+    for_s: float
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Add this life's job to the stream of jobs under ``message_id``; answered by ``Appended``."""
+
+    message_id: str
+
+
+class Bury(msgspec.Struct, frozen=True):
+    """Add this life's job to the dead ones, as ``record`` says; answered by ``Appended``."""
+
+    record: ClaimRecord
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """Keep this life's final record among the results; answered by ``Appended``."""
+
+    record: ClaimRecord
+
+
+class Tell(msgspec.Struct, frozen=True):
+    """Carry out a command that nobody answers."""
+
+    command: StoreCommand
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -159,7 +224,6 @@ class Send(msgspec.Struct, frozen=True):
     """Send the request to ``offer``, with ``timeout_ms`` left."""
 
     offer: Offer
-    attempt: int
     timeout_ms: int
 
 
@@ -173,4 +237,29 @@ class GiveUp(msgspec.Struct, frozen=True):
     """Tell the worker that nobody waits for this dispatch any more."""
 
 
-Step = Ask | Protect | Wait | Send | Forward | GiveUp
+class Follow(msgspec.Struct, frozen=True):
+    """Go on waiting for the dispatch; with ``stop`` the worker is told to stop, and its answer still counts."""
+
+    stop: bool = False
+
+
+Step = (
+    Ask
+    | Put
+    | Linger
+    | Release
+    | Attach
+    | Observe
+    | Look
+    | Reply
+    | Pause
+    | Append
+    | Bury
+    | Keep
+    | Tell
+    | Wait
+    | Send
+    | Forward
+    | GiveUp
+    | Follow
+)

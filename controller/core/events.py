@@ -7,7 +7,9 @@ from typing import Any
 import msgspec
 
 from controller.core.model import Request, Verdict
+from controller.core.stored import Appended, StoreEvent
 from subjects.answers import Answer
+from subjects.claims import ClaimRecord, StoredAnswer
 from subjects.manifests import Manifest
 from subjects.messages import Departure, Deregister, Heartbeat
 from subjects.tokens import DispatchId, RequestId, WorkerId
@@ -24,13 +26,6 @@ class VerdictReached(msgspec.Struct, frozen=True):
 
     life: Any
     verdict: Verdict
-
-
-class ClaimAnswered(msgspec.Struct, frozen=True):
-    """The store answered a ``Claim``: won, or ``lost`` with the reason why it cannot protect the request."""
-
-    life: Any
-    lost: str | None
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -123,6 +118,20 @@ class Stalled(msgspec.Struct, frozen=True):
     ms: float
 
 
+class ResolveAsked(msgspec.Struct, frozen=True):
+    """An operator says what became of a request whose outcome is unknown: its answer, or None to forget its key."""
+
+    request: Request
+    answer: StoredAnswer | None
+
+
+class RetryAsked(msgspec.Struct, frozen=True):
+    """An operator has a dead job tried again; ``dead_seq`` is its message among the dead."""
+
+    request: Request
+    dead_seq: int
+
+
 class Closing(msgspec.Struct, frozen=True):
     """The controller stops now: whatever has no reply yet gets one."""
 
@@ -156,10 +165,34 @@ class Woken(msgspec.Struct, frozen=True):
     """An offer of the pool that the life waits for may be free."""
 
 
+class Won(msgspec.Struct, frozen=True):
+    """The claim is this life's, and says what it asked for."""
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The key's record is somebody else's. ``lapsed``: it stood unchanged for longer than its lease."""
+
+    record: ClaimRecord
+    lapsed: bool = False
+
+
+class Free(msgspec.Struct, frozen=True):
+    """Nothing stands under the key."""
+
+
+class Lost(msgspec.Struct, frozen=True):
+    """The store cannot say or protect anything, and why. Nothing was stored."""
+
+    reason: str
+
+
+class Unsure(msgspec.Struct, frozen=True):
+    """The store has not said for a while whether it stored something; it is still being asked."""
+
+
 Event = (
     RequestArrived
     | VerdictReached
-    | ClaimAnswered
     | Answered
     | CancelAsked
     | RegisterAsked
@@ -169,14 +202,34 @@ Event = (
     | RegistryRestarted
     | WriteAnswered
     | SubjectRead
+    | ResolveAsked
+    | RetryAsked
     | Stalled
     | Closing
     | Tick
+    | StoreEvent
 )
-LifeEvent = VerdictReached | ClaimAnswered | Answer | DeadlinePassed | Cancelled | GivenUp | WorkerLost | Woken
+LifeEvent = (
+    VerdictReached
+    | Answer
+    | DeadlinePassed
+    | Cancelled
+    | GivenUp
+    | WorkerLost
+    | Woken
+    | Won
+    | Held
+    | Free
+    | Lost
+    | Unsure
+    | Appended
+)
 
 DEADLINE_PASSED = DeadlinePassed()
 CANCELLED = Cancelled()
 GIVEN_UP = GivenUp()
 WOKEN = Woken()
+WON = Won()
+FREE = Free()
+UNSURE = Unsure()
 TICK = Tick()

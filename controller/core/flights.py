@@ -37,6 +37,12 @@ class Flights(dict[DispatchId, Flight]):
         self._count_changed(offer)
         return flight
 
+    def withdraw(self, flight: Flight) -> None:
+        """It was never sent: its place is free again."""
+        if flight.life is not None:
+            flight.life.flights.remove(flight)
+        self.land(flight, "NotSent")
+
     def land(self, flight: Flight, end: str) -> None:
         """A dispatch is over, and its place is free: those who wait for it choose before this returns."""
         del self[flight.dispatch_id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.core.commands import Answer, Refuse
 from controller.core.model import Attempt, DecisionRecord, Status, Timings
 from controller.core.selection import Candidate, explain
-from controller.core.world import Life, Outcome, World, WouldDispatch
+from controller.core.world import Kept, Life, Outcome, Silent, Told, World, WouldDispatch
 from subjects.answers import Frame
 from subjects.errors import Refusal
 from subjects.messages import encode
@@ -17,18 +17,21 @@ _SERVER_FAULTS = frozenset({"worker_error", "worker_protocol", "worker_lost", "d
 
 def meta_of(life: Life, world: World, *, cost: bool) -> ReplyMeta:
     """Who did the work, for the reply's headers. ``cost``: whether the work is paid for."""
-    request = life.request
-    trace = request.headers.trace
     offer = life.chosen if life.flights else None
     return ReplyMeta(
-        request.request_id,
+        life.request.request_id,
         world.controller_id,
-        traceparent(life.trace_id, life.span_id, trace is not None and trace.sampled),
+        _parent(life),
         offer.worker.id if offer is not None else None,
         offer.spec.version if offer is not None else None,
         len(life.flights),
         offer.spec.cost_tokens_per_invocation if cost and offer is not None else 0.0,
     )
+
+
+def _parent(life: Life) -> str:
+    trace = life.request.headers.trace
+    return traceparent(life.trace_id, life.span_id, trace is not None and trace.sampled)
 
 
 def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Candidate, ...] = ()) -> DecisionRecord:
@@ -60,10 +63,17 @@ def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Cand
 
 
 def _ending(outcome: Outcome) -> tuple[Status, str, str | None]:
-    if isinstance(outcome, Refusal):
-        suffix = outcome.kind.suffix
-        return ("error" if suffix in _SERVER_FAULTS else "rejected"), suffix, outcome.detail
-    return "success", "would_dispatch" if isinstance(outcome, WouldDispatch) else "answered", None
+    match outcome:
+        case Refusal(kind, detail):
+            return ("error" if kind.suffix in _SERVER_FAULTS else "rejected"), kind.suffix, detail
+        case Kept(answer):
+            return ("success", "replayed", None) if answer.error is None else ("error", "replayed", answer.error.text)
+        case Told(body):
+            return "success", str(body.get("status", "told")), None
+        case Silent(why):
+            return "rejected", "not_run", why
+        case _:
+            return "success", "would_dispatch" if isinstance(outcome, WouldDispatch) else "answered", None
 
 
 def reply_of(life: Life, outcome: Outcome, world: World) -> Answer | Refuse:
@@ -74,9 +84,33 @@ def reply_of(life: Life, outcome: Outcome, world: World) -> Answer | Refuse:
     if isinstance(outcome, Refusal):
         meta = meta_of(life, world, cost=outcome.worker_code is not None)
         return Refuse(request.reply, meta, outcome, "end" if life.frames else "", life.frames)
+    if isinstance(outcome, Kept):
+        return _kept_answer(life, outcome, world)
+    if isinstance(outcome, Told):
+        meta = ReplyMeta(request.request_id, world.controller_id, _parent(life), job_status=outcome.job_status)
+        return Answer(request.reply, meta, "application/json", "", encode(outcome.body))
+    assert not isinstance(outcome, Silent), "nobody is told"
     frame, seq = ("end", life.frames) if isinstance(outcome, Frame) else ("", 0)
     meta = meta_of(life, world, cost=True)
     return Answer(request.reply, meta, outcome.content_type, outcome.passed, outcome.body, frame, seq)
+
+
+def _kept_answer(life: Life, outcome: Kept, world: World) -> Answer:
+    """What was answered before, byte for byte, at no cost; whoever had a stream begun gets it as the stream's end."""
+    kept = outcome.answer
+    meta = ReplyMeta(
+        life.request.request_id,
+        world.controller_id,
+        _parent(life),
+        kept.worker or None,
+        kept.version,
+        kept.attempts,
+        replayed=True,
+        job_status=outcome.job_status,
+    )
+    frame, seq = ("end", life.frames) if life.frames else ("", 0)
+    reply = life.request.reply
+    return Answer(reply, meta, kept.content_type, kept.passed, kept.body, frame, seq, kept.error)
 
 
 def _dry_run_answer(life: Life, outcome: Outcome, world: World) -> Answer:

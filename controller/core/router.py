@@ -9,21 +9,34 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from controller.core import records, refusals
+from controller.core.claims import Claims
 from controller.core.commands import (
     Answer,
+    Append,
     Ask,
+    Attach,
     Authorize,
-    Claim,
+    Bury,
     Command,
     Dispatch,
+    Follow,
     Forward,
     GiveUp,
-    Protect,
+    Keep,
+    Linger,
+    Look,
+    Observe,
+    Pause,
+    Put,
     Record,
+    Release,
+    Reply,
     ReplyJson,
     ReplyRefusal,
     Send,
     SendControl,
+    Step,
+    Tell,
     Wait,
 )
 from controller.core.events import (
@@ -31,9 +44,9 @@ from controller.core.events import (
     DEADLINE_PASSED,
     GIVEN_UP,
     WOKEN,
+    WON,
     Answered,
     CancelAsked,
-    ClaimAnswered,
     Closing,
     DeregisterAsked,
     EntrySeen,
@@ -43,6 +56,8 @@ from controller.core.events import (
     RegisterAsked,
     RegistryRestarted,
     RequestArrived,
+    ResolveAsked,
+    RetryAsked,
     Stalled,
     SubjectRead,
     Tick,
@@ -52,22 +67,54 @@ from controller.core.events import (
 )
 from controller.core.fleet import Offer, Worker
 from controller.core.flights import Flights
-from controller.core.life import live
+from controller.core.life import LIVES
 from controller.core.membership import Membership
+from controller.core.model import Request
 from controller.core.presence import Presence
+from controller.core.pulls import Pulls
+from controller.core.stored import (
+    AppendDead,
+    Appended,
+    AppendJob,
+    ClaimFailed,
+    ClaimNoticed,
+    ClaimRead,
+    ClaimRefused,
+    ClaimStored,
+    ClaimUnanswered,
+    ClaimUnread,
+    JobDelivered,
+    JobsKnown,
+    KeepResult,
+    PullEnded,
+    StoreLevel,
+)
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
 from controller.core.world import Flight, Life, Outcome, World
 from subjects.answers import Fault, Frame, NoResponders, NotRun, Result
 from subjects.messages import Control, encode
-from subjects.tokens import DispatchId
+from subjects.requests import NO_HEADERS
+from subjects.tokens import CapabilityId, DispatchId, is_claim_key
 from subjects.trace import traceparent
 
 # How long one member of the queue group gives the owner of a request to answer its cancel.
 CANCEL_WAIT_S = 0.5
 MAX_CANCELS = 10_000
+SWEEP = "sweep"
+"""The one thing that is due again and again: leases to be renewed and looked at, jobs to be pulled."""
 # What piled up while the process stood still is read within this time.
 CATCH_UP_S = 0.25
+
+
+_NO_CAPABILITY = CapabilityId("")
+
+
+def _name_of(request: Request) -> tuple[str, str]:
+    """What a caller cancels it by: a job by its id. Questions about jobs are nobody's to cancel."""
+    if request.action in ("request", "submit"):
+        return request.caller, request.request_id
+    return request.caller, request.job_id if request.action == "job" else f"{request.action} {request.request_id}"
 
 
 class Router:
@@ -80,6 +127,8 @@ class Router:
         self._out: list[Command] = []
         self._lives: dict[tuple[str, str], dict[Life, None]] = {}
         self._live = 0
+        self.lingering = 0
+        """Requests whose callers have their reply, and whose work is followed for those who ask again."""
         self._calm_at = 0.0
         self._timers: Timers[Hashable] = Timers()
         """Lives, flights, workers, offers and cancels, each with what is due for it."""
@@ -91,12 +140,27 @@ class Router:
         """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
         self.presence = Presence(world, self._timers, self._out_append, self._lose, self._wake)
         self.membership = Membership(world, self.presence, self._out_append)
+        self.claims = Claims(world, self._out_append, self._resume)
+        self.pulls = Pulls(world, self._out_append)
         self._on = {
             RequestArrived: self._arrived,
             Answered: self._answered,
             HeartbeatSeen: self.membership.heartbeat,
             VerdictReached: self._verdict,
-            ClaimAnswered: self._claimed,
+            ClaimStored: self.claims.stored,
+            ClaimRefused: self.claims.refused,
+            ClaimFailed: self.claims.failed,
+            ClaimUnanswered: self.claims.unanswered,
+            ClaimRead: self.claims.read,
+            ClaimUnread: self.claims.unread,
+            ClaimNoticed: self.claims.notice,
+            StoreLevel: self.claims.level,
+            Appended: self._appended,
+            JobDelivered: self._delivered,
+            JobsKnown: lambda event: self.pulls.known(event.capability),
+            PullEnded: lambda event: self.pulls.ended(event.capability),
+            ResolveAsked: self._resolve,
+            RetryAsked: self._retry,
             CancelAsked: self._cancel,
             RegisterAsked: self.membership.register,
             DeregisterAsked: self.membership.deregister,
@@ -123,6 +187,8 @@ class Router:
         """Take in an event at ``now`` (seconds, never going back); returns the commands to carry out, in order."""
         self.world.now = now
         self._on[type(event)](event)  # type: ignore[operator]  # the table pairs each event with its method
+        if SWEEP not in self._timers and (self.claims or self.pulls):
+            self._timers.set(SWEEP, now + self.claims.sweep_s)
         out, self._out = self._out, []
         return out
 
@@ -132,42 +198,84 @@ class Router:
     # Requests -------------------------------------------------------------------
 
     def _arrived(self, event: RequestArrived) -> None:
-        world, request = self.world, event.request
-        headers = request.headers
-        timeout_ms = headers.timeout_ms or world.timeouts.timeout_ms(request.capability)
-        trace = headers.trace
+        request = event.request
+        self.world.retries.request()
+        life = self._life(request)
+        if request.action in ("result", "cancel"):
+            life.claim_key = request.job_id
+        self._begin(life)
+
+    def _delivered(self, event: JobDelivered) -> None:
+        self.pulls.begins(event.request.capability)
+        life = self._life(event.request)
+        self._stands_under(life, event.job_id)
+        life.delivery = event.delivery
+        self._begin(life)
+
+    def _retry(self, event: RetryAsked) -> None:
+        life = self._life(event.request)
+        self._stands_under(life, event.request.job_id)
+        life.dead_seq = event.dead_seq
+        self._begin(life)
+
+    def _resolve(self, event: ResolveAsked) -> None:
+        life = self._life(event.request)
+        life.claim_key, life.given = event.request.job_id, event.answer
+        self._begin(life)
+
+    def _life(self, request: Request) -> Life:
+        world, trace = self.world, request.headers.trace
+        timeout_ms = request.headers.timeout_ms or world.timeouts.timeout_ms(request.capability)
         ids = world.chance.randbytes(24).hex()
         trace_id = trace.trace_id if trace is not None else ids[16:]
-        life = Life(request, world.now, world.now + (timeout_ms - world.stalled_ms) / 1000, trace_id, ids[:16])
+        return Life(request, world.now, world.now + (timeout_ms - world.stalled_ms) / 1000, trace_id, ids[:16])
+
+    def _stands_under(self, life: Life, job_id: str) -> None:
+        key = life.request.headers.idempotency_key
+        life.claims(key if key is not None else job_id)
+        life.claim_key = job_id
+
+    def _begin(self, life: Life) -> None:
         self._live += 1
-        key = (request.caller, request.request_id)
+        key = _name_of(life.request)
         twins = self._lives.get(key)
         if twins is None:
             self._lives[key] = {life: None}
         else:
             twins[life] = None
-        world.retries.request()
-        life.steps = live(life, world)
+        life.steps = LIVES[life.request.action](life, self.world)
         self._timers.set(life, life.deadline)
         self._resume(life, None)
 
     def _resume(self, life: Life, event: LifeEvent | None) -> None:
         """Run a life until it waits for the world again, or ends."""
-        assert life.steps is not None
-        life.asked = None
-        send = life.steps.send
+        if life.flight is not None and not life.flight.sent and event is not WON:
+            self._flights.withdraw(life.flight)
         while True:
+            steps = life.steps
+            if steps is None:
+                return
+            life.asked = None
             try:
-                step = send(event)
+                step = steps.send(event)
             except StopIteration as stop:
                 self._finish(life, stop.value)
                 return
-            event = None
-            match step:
-                case Send():
-                    self._send(life, step)
-                    return
-                case Forward(frame):
+            event = self._take(life, step)
+            if event is None and life.asked is not step:
+                continue
+            if event is None:
+                return
+
+    def _take(self, life: Life, step: Step) -> LifeEvent | None:
+        """Do what a life asks for. It waits where ``life.asked`` is the step; an answer known at once is returned."""
+        match step:
+            case Send():
+                life.asked = step
+                self._send(life, step)
+            case Forward(frame):
+                life.asked = step
+                if not life.replied:
                     meta = records.meta_of(life, self.world, cost=False)
                     self._out.append(
                         Answer(
@@ -181,25 +289,70 @@ class Router:
                         )
                     )
                     life.frames += 1
-                    return
-                case Wait(pool):
-                    self._waiting.enter(life, pool)
-                    return
-                case GiveUp():
-                    self._give_up(life)
-                case Ask():
-                    life.asked = step
-                    self._out.append(Authorize(life, life.request))
-                    return
-                case Protect():
-                    life.asked = step
-                    self._out.append(Claim(life, life.request))
-                    return
+            case Wait(pool):
+                life.asked = step
+                self._waiting.enter(life, pool)
+            case Follow(stop):
+                life.asked = step
+                if stop and life.flight is not None:
+                    self._stop(life.flight)
+            case GiveUp():
+                self._give_up(life)
+            case Ask():
+                life.asked = step
+                self._out.append(Authorize(life, life.request))
+            case Put(_, offer):
+                if life.flight is not None and not life.flight.sent:
+                    self._flights.withdraw(life.flight)
+                if offer is not None:
+                    self._flights.launch(life, offer, self._dispatch_id())
+                return self._claimed(life, step, self.claims.put(life, step))
+            case Attach():
+                return self._claimed(life, step, self.claims.attach(life))
+            case Look():
+                return self._claimed(life, step, self.claims.look(life, step))
+            case Linger():
+                return self._claimed(life, step, self.claims.linger(life))
+            case Release():
+                self.claims.release(life)
+            case Observe():
+                self.claims.observe(life)
+            case Reply(outcome):
+                self._reply(life, outcome)
+            case Pause(for_s):
+                life.asked = step
+                self._timers.set((life, step), self.world.now + for_s)
+            case Append(message_id):
+                life.asked = step
+                self._out.append(AppendJob(life, life.request, life.claim_key, message_id))
+            case Bury(record):
+                life.asked = step
+                message_id = f"{life.claim_key}.dead.{record.retries}"
+                self._out.append(AppendDead(life, life.request, life.claim_key, message_id, record))
+            case Keep(record):
+                life.asked = step
+                self._out.append(KeepResult(life, life.claim_key, record))
+            case Tell(command):
+                self._out.append(command)
+        return None
+
+    def _claimed(self, life: Life, step: Step, known: LifeEvent | None) -> LifeEvent | None:
+        """A life waits for what comes of its claim, unless that is known at once."""
+        if known is None:
+            life.asked = step
+        elif known is not WON and life.flight is not None and not life.flight.sent:
+            self._flights.withdraw(life.flight)
+        return known
+
+    def _dispatch_id(self) -> DispatchId:
+        return DispatchId(self.world.chance.randbytes(12).hex())
 
     def _send(self, life: Life, step: Send) -> None:
         world, offer, request = self.world, step.offer, life.request
-        ids = world.chance.randbytes(20).hex()
-        flight = self._flights.launch(life, offer, DispatchId(ids[16:]))
+        flight = life.flight
+        if flight is None:
+            flight = self._flights.launch(life, offer, self._dispatch_id())
+        flight.sent, flight.sent_at = True, world.now
         timeout_ms = step.timeout_ms
         if offer.timeout_s is not None and offer.timeout_s * 1000 < timeout_ms:
             timeout_ms = max(1, int(offer.timeout_s * 1000))
@@ -212,34 +365,65 @@ class Router:
                 offer.address,
                 offer.spec.version,
                 request,
-                step.attempt,
+                len(life.flights),
                 timeout_ms,
-                traceparent(life.trace_id, ids[:16], trace is not None and trace.sampled),
+                traceparent(life.trace_id, world.chance.randbytes(8).hex(), trace is not None and trace.sampled),
             )
         )
 
-    def _finish(self, life: Life, outcome: Outcome) -> None:
-        world, request = self.world, life.request
+    def _reply(self, life: Life, outcome: Outcome) -> None:
+        """Tell the caller now; what the life does from now on is for those who ask again."""
+        if life.replied:
+            return
+        self._tell(life, outcome)
         self._live -= 1
-        self._timers.cancel(life)
-        key = (request.caller, request.request_id)
+        self.lingering += 1
+        life.replied, life.hurried = True, False
+        life.deadline = self.world.now + self.world.limits.window_s
+        self._timers.set(life, life.deadline)
+
+    def _tell(self, life: Life, outcome: Outcome) -> None:
+        """The terminal reply and the record; from now on nobody finds the life to cancel it."""
+        world, key = self.world, _name_of(life.request)
         twins = self._lives[key]
         if len(twins) == 1:
             del self._lives[key]
         else:
             del twins[life]
+        action = life.request.action
+        if action != "job":
+            self._out.append(records.reply_of(life, outcome, world))
+        if action in ("request", "submit", "job"):
+            self._out.append(Record(records.record_of(life, outcome, world)))
+
+    def _finish(self, life: Life, outcome: Outcome) -> None:
         life.steps = None
+        self._timers.cancel(life)
         self._waiting.leave(life)
-        self._out.append(records.reply_of(life, outcome, world))
-        self._out.append(Record(records.record_of(life, outcome, world)))
+        if life.flight is not None and not life.flight.sent:
+            self._flights.withdraw(life.flight)
+        if life.replied:
+            self.lingering -= 1
+        else:
+            self._live -= 1
+            self._tell(life, outcome)
+        if life.claim_key:
+            self.claims.leave(life)
+        if life.delivery:
+            self.pulls.ends(life.request.capability)
+
+    def _stop(self, flight: Flight) -> None:
+        control = Control("cancel", dispatch_id=flight.dispatch_id)
+        self._out.append(SendControl(flight.offer.worker.id, control))
 
     def _give_up(self, life: Life) -> None:
         flight = life.flight
         assert flight is not None
-        self._out.append(SendControl(flight.offer.worker.id, Control("cancel", dispatch_id=flight.dispatch_id)))
+        self._stop(flight)
         self._flights.abandon(flight, "GivenUp")
 
     def _close(self, event: Closing) -> None:
+        self.pulls.closing = True
         for life in [life for twins in self._lives.values() for life in twins]:
             if life.steps is not None:
                 self._resume(life, GIVEN_UP)
@@ -247,13 +431,14 @@ class Router:
     def _verdict(self, event: VerdictReached) -> None:
         life: Life = event.life
         request = life.request
-        self.world.verdicts.put(request.caller, request.capability, event.verdict, self.world.now)
+        if request.action != "resolve":
+            self.world.verdicts.put(request.caller, request.capability, event.verdict, self.world.now)
         if isinstance(life.asked, Ask):
             self._resume(life, event)
 
-    def _claimed(self, event: ClaimAnswered) -> None:
+    def _appended(self, event: Appended) -> None:
         life: Life = event.life
-        if isinstance(life.asked, Protect):
+        if isinstance(life.asked, Append | Bury | Keep):
             self._resume(life, event)
 
     def _cancel(self, event: CancelAsked) -> None:
@@ -269,7 +454,8 @@ class Router:
                 self._timers.set(event, self.world.now + CANCEL_WAIT_S)
             return
         for life in list(lives):
-            self._resume(life, CANCELLED)
+            if life.steps is not None:
+                self._resume(life, CANCELLED)
         if not event.reply:
             return
         if len(self._cancels) >= MAX_CANCELS:
@@ -318,6 +504,9 @@ class Router:
         """Everything that a worker had is lost."""
         for flight in self._flights.carried_by(worker):
             life = flight.life
+            if not flight.sent:
+                self._flights.withdraw(flight)  # whose life chooses again when its claim is acknowledged
+                continue
             self._flights.land(flight, "WorkerLost")
             if life is not None:
                 self._resume(life, WorkerLost(reason))
@@ -336,6 +525,7 @@ class Router:
         self._calm_at = self.world.now + CATCH_UP_S
         for worker in self.world.registry.workers.values():
             worker.seen_at += event.ms / 1000
+        self.claims.stood_still()
 
     def _tick(self, event: Tick) -> None:
         if self.world.now >= self._calm_at:
@@ -354,11 +544,26 @@ class Router:
                 case Offer():
                     self._flights.unpause(due)
                 case CancelAsked():
-                    refusal = refusals.no_such_request(due.request_id)
-                    self._out.append(ReplyRefusal(due.reply, refusal))
+                    self._cancel_unowned(due)
+                case (Life() as life, Pause()) if life.steps is not None and life.asked is due[1]:
+                    self._resume(life, WOKEN)
+                case "sweep":
+                    self.claims.sweep()
+                    self.pulls.sweep()
+
+    def _cancel_unowned(self, event: CancelAsked) -> None:
+        """Nobody has it: a job that waits in its stream, or nothing."""
+        if not is_claim_key(event.request_id):
+            self._out.append(ReplyRefusal(event.reply, refusals.no_such_request(event.request_id)))
+            return
+        job_id = str(event.request_id)
+        request = Request(
+            _NO_CAPABILITY, event.caller, event.request_id, event.reply, NO_HEADERS, b"", action="cancel", job_id=job_id
+        )
+        self._arrived(RequestArrived(request))
 
     def _time_out(self, life: Life) -> None:
-        if life.flight is not None:
+        if life.flight is not None and life.flight.sent:
             # What takes longer than anyone waits is slow, however long it will take.
             elapsed_ms = (self.world.now - life.flight.sent_at) * 1000
             life.flight.offer.observe(elapsed_ms, self.world.now)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,7 @@ from controller.core.retries import RetryBudget
 from controller.core.selection import Chance
 from controller.core.verdicts import Verdicts
 from subjects.answers import Frame, Result
+from subjects.claims import StoredAnswer, claim_key, fingerprint
 from subjects.errors import Refusal
 from subjects.tokens import DispatchId
 
@@ -34,6 +36,16 @@ class Limits:
     max_attempts: int = 3
     """Dispatches of one request that may have run."""
     max_workers: int = 100_000
+    lease_s: float = 15.0
+    """How long a claim is somebody's without being renewed."""
+    window_s: float = 3600.0
+    """How long an answer is kept for those who ask again under its key."""
+    cache_bytes: int = 64 * 1024 * 1024
+    """Of answers kept in memory."""
+    max_kept_bytes: int = 16 * 1024 * 1024
+    """A streamed answer that is longer is not kept."""
+    job_attempts: int = 5
+    """Deliveries of one job that may have run."""
 
 
 @dataclass(slots=True)
@@ -51,16 +63,49 @@ class World:
     nearby: Nearby = field(default_factory=Nearby)
     max_answer_bytes: int = 1024 * 1024
     """What a worker's answer, its own headers included, may measure to be passed on in one message."""
+    owner: str = ""
+    """``<controller id>.<boot>``: whose the claims of this process are."""
     now: float = 0.0
     stalled_ms: float = 0.0
     """Standing still for so long took this much of the patience of everything read right after."""
+
+    def serves(self, offer: Offer) -> bool:
+        """Whether work can still go to an offer that was chosen a while ago."""
+        worker = offer.worker
+        return (
+            worker.eligible
+            and offer.reachable
+            and not offer.paused
+            and offer in worker.offers
+            and self.registry.workers.get(worker.id) is worker
+        )
 
 
 class WouldDispatch:
     """A dry run's end: a worker was chosen, and nothing ran."""
 
 
-Outcome = Result | Frame | Refusal | WouldDispatch
+class Kept(msgspec.Struct, frozen=True):
+    """An answer as it was stored; ``job_status`` where it is a job's result."""
+
+    answer: StoredAnswer
+    job_status: str = ""
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Words of the router's own: a job accepted or still under way, a claim resolved."""
+
+    body: dict[str, Any]
+    job_status: str = ""
+
+
+class Silent(msgspec.Struct, frozen=True):
+    """Nobody is told anything, and why."""
+
+    why: str
+
+
+Outcome = Result | Frame | Refusal | WouldDispatch | Kept | Told | Silent
 Steps = Generator[Step, LifeEvent | None, Outcome]
 
 
@@ -71,6 +116,8 @@ class Flight(msgspec.Struct, eq=False):
     life: Life | None
     offer: Offer
     sent_at: float
+    sent: bool = False
+    """False while its place is only kept, until its claim is acknowledged."""
     ended_at: float = 0.0
     end: str = ""
 
@@ -101,6 +148,37 @@ class Life(msgspec.Struct, eq=False):
     """Workers that are not asked again for this request."""
     frames: int = 0
     """Frames passed on to the caller so far; the next one's number."""
+    key: str = ""
+    """The idempotency key, or what stands for one; "" where nothing is claimed."""
+    claim_key: str = ""
+    fingerprint: bytes = b""
+    over: bool = False
+    """Whether it may replace what stands under its key."""
+    replied: bool = False
+    """Whether its caller has the terminal reply already."""
+    delivery: str = ""
+    """The job's delivery that it works on."""
+    chunks: list[bytes] | None = None
+    """What was streamed so far, where it is to be kept."""
+    content_type: str | None = None
+    """Of what was streamed."""
+    kept_bytes: int = 0
+    given: StoredAnswer | None = None
+    """The answer that an operator gives."""
+    dead_seq: int = 0
+    """The message among the dead that it is about."""
+
+    @property
+    def lingers(self) -> bool:
+        """Whether its work is followed for others when its caller waits no more."""
+        return bool(self.key) and not self.replied and self.request.action == "request"
+
+    def claims(self, key: str) -> None:
+        """Stand under this key from now on."""
+        request = self.request
+        self.key = key
+        self.claim_key = claim_key(request.caller, request.capability, key)
+        self.fingerprint = fingerprint(request.headers.content_type, request.body)
 
     def try_not_again(self, offer: Offer) -> None:
         """Leave this offer's worker out from now on."""

@@ -1,18 +1,18 @@
 """Owns command → bytes: every message that this controller sends to callers and workers leaves here.
 
-It decides nothing. The driver calls ``perform``; what JetStream must do first goes to ``registry_log``.
+It decides nothing. The driver calls ``perform``; what JetStream must do first goes to ``registry_log``, and what the
+stores of claims and jobs do, to those (``stores``: their methods, by command).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bus import Bus
 from controller.core.commands import (
     Answer,
     Authorize,
-    Claim,
     Command,
     Dispatch,
     Publish,
@@ -25,8 +25,7 @@ from controller.core.commands import (
     StoreDeparture,
     StoreManifest,
 )
-from controller.core.events import Answered, ClaimAnswered, Event, VerdictReached
-from controller.edge.claims import NoClaims
+from controller.core.events import Answered, Event, VerdictReached
 from controller.edge.policy import OpenPolicy
 from controller.edge.record_sink import RecordSink
 from controller.edge.registry_log import RegistryLog
@@ -52,7 +51,7 @@ class Outbound:
         reply_prefix: str,
         registry: RegistryLog,
         policy: OpenPolicy,
-        claims: NoClaims,
+        stores: Mapping[type[Any], Callable[[Any], Event | None]],
         records: RecordSink,
     ) -> None:
         self._bus = bus
@@ -61,14 +60,12 @@ class Outbound:
         self._dispatch_prefix = f"{subjects.prefix}.worker."
         self._reply_prefix = reply_prefix
         self._policy = policy
-        self._claims = claims
         self._do: dict[type[Any], Callable[[Any], Event | None]] = {
             Dispatch: self._dispatch,
             Answer: self._answer,
             Record: records.take,
             Refuse: self._refuse,
             Authorize: self._authorize,
-            Claim: self._claim,
             SendControl: self._control,
             StoreManifest: registry.store_manifest,
             StoreDeparture: registry.store_departure,
@@ -76,6 +73,7 @@ class Outbound:
             ReplyJson: lambda command: self.reply_json(command.reply, command.body),
             ReplyRefusal: lambda command: self.refuse(command.reply, command.refusal, ""),
             Publish: self._publish,
+            **stores,
         }
 
     def perform(self, command: Command) -> Event | None:
@@ -107,7 +105,9 @@ class Outbound:
     def _answer(self, command: Answer) -> None:
         if not command.reply:
             return
-        block = build_reply(command.meta, command.content_type, command.passed, command.frame, command.seq)
+        block = build_reply(
+            command.meta, command.content_type, command.passed, command.frame, command.seq, command.error
+        )
         self._bus.publish(command.reply, command.body, block)
 
     def _refuse(self, command: Refuse) -> None:
@@ -124,9 +124,6 @@ class Outbound:
 
     def _authorize(self, command: Authorize) -> Event:
         return VerdictReached(command.life, self._policy.decide(command.request))
-
-    def _claim(self, command: Claim) -> Event:
-        return ClaimAnswered(command.life, self._claims.why_not())
 
     def _control(self, command: SendControl) -> None:
         self._bus.publish(self._subjects.control(command.worker_id), encode(command.control), JSON_BLOCK)

@@ -12,11 +12,11 @@ from random import Random
 from typing import Any
 
 import msgspec
+from stores import Stores
 
 from controller.core.commands import (
     Answer,
     Authorize,
-    Claim,
     Command,
     Dispatch,
     Publish,
@@ -33,7 +33,6 @@ from controller.core.events import (
     TICK,
     Answered,
     CancelAsked,
-    ClaimAnswered,
     DeregisterAsked,
     Event,
     HeartbeatSeen,
@@ -43,9 +42,10 @@ from controller.core.events import (
     VerdictReached,
 )
 from controller.core.fleet import Offer, Worker
-from controller.core.model import CheckInput, DecisionRecord, Mismatch, Request, Verdict
+from controller.core.model import Action, CheckInput, DecisionRecord, Mismatch, Request, Verdict
 from controller.core.registry import Registry
 from controller.core.router import Router
+from controller.core.stored import AppendJob, JobDelivered, ReadClaim, WriteClaim
 from controller.core.world import Limits, World
 from simulation.stream import Stream, digest_of
 from simulation.stream import stored as in_stream
@@ -172,10 +172,12 @@ class House:
         answers_claims: bool = True,
         answers_store: bool = True,
         router: type[Router] = Router,
+        stores: Stores | None = None,
+        name: str = "c-1",
     ) -> None:
         self.now = START_S
         self.world = World(
-            controller_id="c-1",
+            controller_id=name,
             registry=Registry(interval_s),
             timeouts=PatienceOf(timeout_ms),
             check=check,
@@ -185,7 +187,9 @@ class House:
         )
         self.router = router(self.world)
         self.policy = policy
-        self.claim_lost = claim_lost
+        self.stores = stores if stores is not None else Stores()
+        self.stores.away = claim_lost or ""
+        self.unanswered: list[ReadClaim | WriteClaim] = []
         self.answers_claims = answers_claims
         self.answers_store = answers_store
         self.log: list[Command] = []
@@ -220,16 +224,27 @@ class House:
                 self._replied.replies.append(command)
             case Record(record):
                 assert self._replied is not None
-                assert self._replied.request.request_id == record.request_id, "a record follows its reply"
+                if self._replied.request.request_id != record.request_id:
+                    return None  # a job's
                 self._replied.records.append(record)
             case Authorize(life, request):
                 verdict = self.policy(request)
                 return None if verdict is None else VerdictReached(life, verdict)
-            case Claim(life, _) if self.answers_claims:
-                return ClaimAnswered(life, self.claim_lost)
+            case ReadClaim() | WriteClaim() if not self.answers_claims:
+                self.unanswered.append(command)
             case StoreManifest() | StoreDeparture() | ReadSubject() if self.answers_store:
                 return self.stream.answer(command)
+            case _:
+                return self.stores.perform(command)
         return None
+
+    def store_answers(self) -> None:
+        """What the store was asked while it did not answer is carried out now, in order."""
+        asked, self.unanswered = self.unanswered, []
+        for command in asked:
+            event = self.stores.perform(command)
+            assert event is not None
+            self.feed(event)
 
     def advance(self, seconds: float) -> None:
         """Let time pass; whatever is due happens at its time."""
@@ -288,6 +303,38 @@ class House:
         self, capability: str = HELLO, body: bytes = b"{}", *, caller: str = "ann", request_id: str = "", **headers: Any
     ) -> Call:
         """A caller asks; ``headers`` are the fields of ``RequestHeaders``."""
+        return self._ask("request", capability, body, caller, request_id, headers)
+
+    def submit(
+        self, capability: str = HELLO, body: bytes = b"{}", *, caller: str = "ann", request_id: str = "", **headers: Any
+    ) -> Call:
+        """A caller hands in a job."""
+        return self._ask("submit", capability, body, caller, request_id, headers)
+
+    def result(self, job_id: str, *, caller: str = "ann", timeout_ms: int = 1000) -> Call:
+        """A caller asks for a job's outcome."""
+        return self._ask("result", "", b"", caller, "", {"timeout_ms": timeout_ms}, job_id)
+
+    def deliver(self, job: AppendJob) -> Call:
+        """The stream hands a job out; its dispatches and records are those of the call that is returned."""
+        self._numbers += 1
+        delivery = f"delivery-{self._numbers}"
+        request = msgspec.structs.replace(job.request, action="job", job_id=job.job_id, reply=delivery)
+        call = self.calls[delivery] = Call(request)
+        self._replied = call
+        self.feed(JobDelivered(request, job.job_id, delivery))
+        return call
+
+    def _ask(
+        self,
+        action: Action,
+        capability: str,
+        body: bytes,
+        caller: str,
+        request_id: str,
+        headers: dict[str, Any],
+        job_id: str = "",
+    ) -> Call:
         self._numbers += 1
         request = Request(
             CapabilityId(capability),
@@ -296,6 +343,8 @@ class House:
             f"_INBOX.{self._numbers}",
             RequestHeaders(**headers),
             body,
+            action=action,
+            job_id=job_id,
         )
         call = self.calls[request.reply] = Call(request)
         self.feed(RequestArrived(request))

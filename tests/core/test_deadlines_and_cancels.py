@@ -6,8 +6,8 @@ import pytest
 from harness import ALLOW, BUSY, Call, House, controls, json_replies, of_kind, refusals, spec
 
 from controller.core import router as router_module
-from controller.core.commands import Authorize, Claim
-from controller.core.events import TICK, ClaimAnswered, Stalled, VerdictReached
+from controller.core.commands import Authorize
+from controller.core.events import TICK, Stalled, VerdictReached
 from controller.core.timers import SLOT_S
 from subjects.answers import Frame
 from subjects.errors import ErrorKind
@@ -117,8 +117,7 @@ def test_cancel_while_the_key_is_claimed() -> None:
     call = house.request(request_id="mine", idempotency_key="k")
     house.cancel("mine")
     cancelled(call, maybe_executed=False)
-    (asked,) = of_kind(house.log, Claim)
-    house.feed(ClaimAnswered(asked.life, None))
+    house.store_answers()
     assert not call.dispatches
     assert len(call.replies) == 1
 
@@ -263,8 +262,7 @@ def test_a_claim_that_is_won_too_late_dispatches_nothing() -> None:
     house.register("w-1")
     call = house.request(idempotency_key="k", timeout_ms=100)
     house.now += 0.0995
-    (asked,) = of_kind(house.log, Claim)
-    house.feed(ClaimAnswered(asked.life, None))
+    house.store_answers()
     assert call.kind is ErrorKind.DEADLINE
     assert not call.dispatches
     house.feed(TICK)

@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from harness import Call, House, of_kind, spec
 
-from controller.core.commands import Claim, Dispatch
+from controller.core.commands import Dispatch
 from controller.core.model import Verdict
 from controller.core.selection import MAX_CANDIDATES
+from controller.core.stored import WriteClaim
 from subjects.answers import NO_RESPONDERS, NotRun
 
 
@@ -31,7 +32,7 @@ def test_a_dry_run_names_whom_it_would_choose_and_runs_nothing() -> None:
     assert (told["status"], told["outcome"], told["chosen"]) == ("success", "would_dispatch", "w-1")
     assert told["verdict"]["allow"] is True
     assert of_kind(house.log, Dispatch) == []
-    assert of_kind(house.log, Claim) == []
+    assert of_kind(house.log, WriteClaim) == []
     assert house.router.in_flight == 0
     assert call.record.outcome == "would_dispatch"
 

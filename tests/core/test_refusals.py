@@ -6,9 +6,10 @@ import pytest
 from harness import ALLOW, Call, House, of_kind, spec
 
 from controller.core import verdicts as verdicts_module
-from controller.core.commands import Authorize, Claim, Dispatch
-from controller.core.events import ClaimAnswered, VerdictReached
+from controller.core.commands import Authorize, Dispatch
+from controller.core.events import VerdictReached
 from controller.core.model import Mismatch, Request, Verdict
+from controller.core.stored import ClaimStored, WriteClaim
 from controller.core.world import Limits
 from subjects.answers import Fault, Result
 from subjects.errors import ErrorKind
@@ -299,7 +300,8 @@ def test_a_key_is_claimed_once_before_the_first_dispatch() -> None:
     house.answers(call, Fault(500, "x", retryable=True))
     house.answers(call)
     assert len(call.dispatches) == 2
-    assert [type(c) for c in house.log if isinstance(c, Claim | Dispatch)] == [Claim, Dispatch, Dispatch]
+    written = [type(c) for c in house.log if isinstance(c, WriteClaim | Dispatch)]
+    assert written == [WriteClaim, Dispatch, Dispatch, WriteClaim]
 
 
 def test_a_claim_that_is_won_twice_dispatches_once() -> None:
@@ -307,26 +309,28 @@ def test_a_claim_that_is_won_twice_dispatches_once() -> None:
     house = House(answers_claims=False)
     house.register("w-1")
     call = house.request(idempotency_key="k")
-    (asked,) = of_kind(house.log, Claim)
+    (asked,) = of_kind(house.log, WriteClaim)
     for _ in range(2):
-        house.feed(ClaimAnswered(asked.life, None))
+        house.feed(ClaimStored(asked.key, asked.record.nonce, 1))
     assert len(call.dispatches) == 1
     house.answers(call)
+    last = of_kind(house.log, WriteClaim)[-1]
+    for _ in range(2):
+        house.feed(ClaimStored(last.key, last.record.nonce, 2))
     assert call.answer
 
 
-def test_after_a_claim_those_who_are_free_now_are_chosen_from() -> None:
-    """Time has passed: the worker that was free may be full, and the request waits."""
+def test_the_place_of_a_request_is_kept_while_its_key_is_claimed() -> None:
+    """Who comes meanwhile waits, and gets it when the key turns out to be somebody else's."""
     house = House(answers_claims=False)
     house.register("w-1")
     keyed = house.request(idempotency_key="k")
     quick = house.request()
+    assert not quick.dispatches
+    house.stores.away = "no space left"
+    house.store_answers()
+    assert keyed.kind is ErrorKind.STORE_UNAVAILABLE
     assert quick.dispatches
-    (asked,) = of_kind(house.log, Claim)
-    house.feed(ClaimAnswered(asked.life, None))
-    assert not keyed.dispatches
-    house.answers(quick)
-    assert keyed.dispatches
 
 
 # What a caller is told ----------------------------------------------------------------

@@ -1,0 +1,492 @@
+"""Owns the keys that this controller has to do with: whose each is, which write is under way, who waits for it.
+
+A claim here is one key's entry: what is known of its record, the life that acts under it, and those attached to it.
+One write a key is under way at a time. It decides nothing about a request; ``router`` hands it the steps of lives and
+the events of the store, and is told whom to resume. What it promises, and why: ``docs/guarantees.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from controller.core.claim_states import FREE as NOTHING
+from controller.core.claim_states import HELD, may
+from controller.core.commands import Command, Linger, Look, Put
+from controller.core.events import FREE, UNSURE, WON, Held, LifeEvent, Lost
+from controller.core.kept import KeptRecords
+from controller.core.stored import (
+    ClaimFailed,
+    ClaimNoticed,
+    ClaimRead,
+    ClaimRefused,
+    ClaimStored,
+    ClaimUnanswered,
+    ClaimUnread,
+    ExtendJob,
+    ReadClaim,
+    ReleaseClaim,
+    StoreLevel,
+    WriteClaim,
+)
+from controller.core.world import Life, World
+from subjects.claims import FINAL, ClaimRecord
+
+# A lease is renewed, and somebody else's looked at, this many times before it lapses.
+_LOOKS_A_LEASE = 3
+# The sweep's own grain, in the same measure.
+_SWEEPS_A_LEASE = 15
+# Who cannot wait for a lapse is told to come again; the key is kept in sight for so many leases.
+_OBSERVED_LEASES = 3
+# Keys that nobody here waits for, kept in sight all the same.
+_MAX_OBSERVED = 10_000
+
+
+class Claim(msgspec.Struct, eq=False):
+    """One key. ``record`` and ``seq`` are the last known; times are seconds on the core's clock."""
+
+    key: str
+    seq: int = 0
+    record: ClaimRecord | None = None
+    mine: bool = False
+    """Whether the record is this process's own, acknowledged, and not yet seen replaced."""
+    confirmed_at: float = 0.0
+    """When the write that is acknowledged was handed over: the lease runs from here."""
+    out: ClaimRecord | None = None
+    """The write under way."""
+    out_at: float = 0.0
+    following: ClaimRecord | None = None
+    """What is written as soon as that one is known."""
+    holder: Life | None = None
+    attached: dict[Life, None] = msgspec.field(default_factory=dict)
+    looking: dict[Life, None] = msgspec.field(default_factory=dict)
+    spent: bool = False
+    """Whether something may have been dispatched under it."""
+    release: bool = False
+    """Whether it is to be forgotten as soon as the write under way is known."""
+    unchanged_since: float = 0.0
+    read_at: float = 0.0
+    reading: bool = False
+    noticed: bool = False
+    observed_until: float = 0.0
+
+    def lapsed(self, now: float) -> bool:
+        """Whether its owner, who is elsewhere, let a whole lease pass."""
+        record = self.record
+        return (
+            record is not None
+            and not self.mine
+            and record.state in HELD
+            and self.read_at - self.unchanged_since >= record.lease_s
+            and now - self.read_at <= record.lease_s
+        )
+
+
+def _attempts(life: Life, step: Put, stands: ClaimRecord) -> int:
+    if life.request.action == "retry":
+        return 0
+    if step.state == "dispatching":
+        return stands.attempts + 1
+    # What was put back without having run does not count.
+    return stands.attempts - (step.state == "waiting" and stands.state == "dispatching" and not life.executed)
+
+
+class Claims(dict[str, Claim]):
+    """The claims in use, by key. ``resume`` gives a life what came of its step."""
+
+    def __init__(
+        self, world: World, emit: Callable[[Command], None], resume: Callable[[Life, LifeEvent], None]
+    ) -> None:
+        super().__init__()
+        self.world = world
+        world.owner = f"{world.controller_id}.{world.chance.randbytes(4).hex()}"
+        self.kept = KeptRecords(world)
+        self.watched: dict[str, None] = {}
+        """Keys whose changes elsewhere matter here: what the edge passes notices of."""
+        self._emit = emit
+        self._resume = resume
+        self._refuses = ""
+        self._observed = 0
+
+    @property
+    def sweep_s(self) -> float:
+        """How often ``sweep`` is due."""
+        return self.world.limits.lease_s / _SWEEPS_A_LEASE
+
+    # What lives ask for ---------------------------------------------------------------
+
+    def put(self, life: Life, step: Put) -> LifeEvent | None:
+        """Write ``step`` for ``life``; what is known at once is returned, else the life is resumed with it."""
+        claim, now = self._entry(life), self.world.now
+        if claim.holder is not None and claim.holder is not life:
+            return self._held(claim)
+        if claim.record is None and claim.holder is None and step.state != "done":
+            kept = self.kept.get(claim.key)
+            if kept is not None:
+                return Held(kept)
+            if self._refuses:
+                return Lost(self._refuses)
+        if claim.record is not None and not claim.mine and not step.over:
+            return self._held(claim)
+        record = claim.record
+        if (
+            claim.mine
+            and record is not None
+            and record.state == step.state
+            and step.state in HELD
+            and not step.over
+            # Past half a lease nothing is done on the strength of it before it is renewed.
+            and now - claim.confirmed_at < record.lease_s / 2
+        ):
+            self._spend(claim, step)
+            return WON
+        written = self._record(life, step, record)
+        assert may(NOTHING if record is None else record.state, step.state), (record, step.state)
+        claim.holder = life
+        claim.release = False
+        claim.attached.pop(life, None)
+        self._spend(claim, step)
+        if claim.out is None:
+            self._write(claim, written)
+        else:
+            claim.following = written
+        return None
+
+    def attach(self, life: Life) -> LifeEvent | None:
+        """Let ``life`` wait for a change."""
+        claim = self._entry(life)
+        if claim.holder is None and claim.out is None:
+            if claim.record is None:
+                return FREE
+            self.watched[claim.key] = None
+            self._read(claim)  # it may have changed while nobody here listened
+        claim.attached[life] = None
+        return None
+
+    def linger(self, life: Life) -> LifeEvent | None:
+        """Wait for the write that this life has under way."""
+        claim = self._entry(life)
+        if claim.holder is life and claim.out is not None:
+            return None
+        return Lost("nothing is being written")
+
+    def look(self, life: Life, step: Look) -> LifeEvent | None:
+        """Read what stands there for ``life``."""
+        claim = self._entry(life)
+        if claim.holder is not None or claim.mine:
+            return self._held(claim)
+        claim.looking[life] = None
+        self._read(claim, kept=step.kept)
+        return None
+
+    def observe(self, life: Life) -> None:
+        """Keep the key in sight, so that a lapse is known to whoever comes next."""
+        claim = self._entry(life)
+        if not claim.observed_until:
+            if self._observed >= _MAX_OBSERVED:
+                return
+            self._observed += 1
+        claim.observed_until = self.world.now + _OBSERVED_LEASES * self.world.limits.lease_s
+        self.watched[claim.key] = None
+
+    def release(self, life: Life) -> None:
+        """Forget the key, which this life holds or was allowed to replace; those who wait for it try for themselves."""
+        claim = self._entry(life)
+        if claim.holder not in (None, life):
+            return
+        claim.holder = claim.following = None
+        if claim.out is not None:
+            claim.release = True  # under which sequence is not known yet
+            return
+        if claim.record is not None:
+            self._emit(ReleaseClaim(claim.key, claim.seq))
+        claim.record, claim.mine, claim.spent = None, False, False
+        self._changed(claim)
+
+    def leave(self, life: Life) -> None:
+        """The life has ended."""
+        claim = self.get(life.claim_key)
+        if claim is None:
+            return
+        claim.attached.pop(life, None)
+        claim.looking.pop(life, None)
+        if claim.holder is life:
+            claim.holder = None
+            if claim.out is not None and claim.record is None and not claim.spent:
+                claim.following, claim.release = None, True
+            # Whoever waits for it here watches it from now on as they would somebody else's.
+            claim.mine = False
+            claim.unchanged_since = claim.read_at = self.world.now
+            if claim.attached:
+                self.watched[claim.key] = None
+                if claim.out is None:
+                    self._changed(claim)
+        self._forget(claim)
+
+    # What the store says --------------------------------------------------------------
+
+    def stored(self, event: ClaimStored) -> None:
+        """A write is acknowledged."""
+        claim = self._under_way(event.key, event.nonce)
+        if claim is None:
+            return
+        assert claim.out is not None
+        claim.seq, claim.record, claim.mine, claim.out = event.seq, claim.out, claim.holder is not None, None
+        claim.confirmed_at = claim.unchanged_since = claim.read_at = claim.out_at
+        if claim.record.state == "done":
+            self.kept.put(claim.key, claim.record)
+        if claim.release:
+            claim.release = False
+            self._emit(ReleaseClaim(claim.key, claim.seq))
+            claim.record, claim.mine = None, False
+            self._changed(claim)
+            self._forget(claim)
+            return
+        if claim.following is not None:
+            written, claim.following = claim.following, None
+            self._write(claim, written)
+            return
+        holder = claim.holder
+        if holder is not None:
+            if holder.delivery and claim.record.state == "dispatching":
+                self._emit(ExtendJob(holder.delivery))
+            if isinstance(holder.asked, Put | Linger):
+                self._answer(holder, WON)
+        if claim.record is not None and claim.record.state not in HELD:
+            self._changed(claim)
+        self._forget(claim)
+
+    def refused(self, event: ClaimRefused) -> None:
+        """Somebody else's record stands, or none: nothing of ours holds any more."""
+        claim = self._under_way(event.key, event.nonce)
+        if claim is None:
+            return
+        again = claim.following
+        claim.out = claim.following = None
+        claim.release = False
+        self._learn(claim, event.record, event.seq, tell=False)
+        holder, claim.holder = claim.holder, None
+        if holder is not None and (again is not None or isinstance(holder.asked, Put | Linger)):
+            self._answer(holder, self._known(claim))
+        self._changed(claim)
+        self._forget(claim)
+
+    def failed(self, event: ClaimFailed) -> None:
+        """Nothing was stored. A renewal is tried again; whoever asked for more is told."""
+        claim = self._under_way(event.key, event.nonce)
+        if claim is None:
+            return
+        claim.out = claim.following = None
+        holder = claim.holder
+        if holder is not None and isinstance(holder.asked, Put | Linger):
+            if not claim.mine:
+                claim.holder = None
+            self._answer(holder, Lost(event.reason))
+        if claim.release:
+            claim.release = False
+            if claim.record is not None:
+                self._emit(ReleaseClaim(claim.key, claim.seq))
+                claim.record, claim.mine = None, False
+        if claim.holder is None and claim.out is None:
+            self._changed(claim)
+        self._forget(claim)
+
+    def unanswered(self, event: ClaimUnanswered) -> None:
+        """Nobody knows yet."""
+        claim = self._under_way(event.key, event.nonce)
+        if claim is not None and claim.holder is not None and isinstance(claim.holder.asked, Put):
+            self._answer(claim.holder, UNSURE)
+
+    def read(self, event: ClaimRead) -> None:
+        """The record as its leader has it."""
+        claim = self.get(event.key)
+        if claim is None:
+            return
+        claim.reading = False
+        looking = list(claim.looking)
+        claim.looking.clear()
+        if claim.out is None and not claim.mine:
+            self._learn(claim, event.record if event.seq else None, event.seq)
+            if event.record is not None and event.seq == 0:
+                for life in looking:  # a result that was kept longer than its claim
+                    self._answer(life, Held(event.record))
+                looking = []
+        for life in looking:
+            self._answer(life, self._known(claim) if claim.holder is None else self._held(claim))
+        self._forget(claim)
+
+    def unread(self, event: ClaimUnread) -> None:
+        """Nothing is known: whoever owns it could not renew it either."""
+        claim = self.get(event.key)
+        if claim is None:
+            return
+        claim.reading = False
+        claim.unchanged_since = claim.read_at = self.world.now
+        looking = list(claim.looking)
+        claim.looking.clear()
+        for life in looking:
+            self._answer(life, Lost(event.reason))
+        self._forget(claim)
+
+    def notice(self, event: ClaimNoticed) -> None:
+        """Something was stored under the key."""
+        claim = self.get(event.key)
+        if claim is not None and not claim.mine and claim.out is None:
+            claim.noticed = claim.reading
+            self._read(claim)
+
+    def level(self, event: StoreLevel) -> None:
+        """How full the store is."""
+        self._refuses = event.refuses
+
+    # Time -----------------------------------------------------------------------------
+
+    def stood_still(self) -> None:
+        """Whoever stood still saw nothing of others meanwhile."""
+        for claim in self.values():
+            claim.unchanged_since = self.world.now
+
+    def sweep(self) -> None:
+        """Renew leases that are due, and look at those of others that somebody here waits for."""
+        now = self.world.now
+        for claim in list(self.values()):
+            record = claim.record
+            if claim.observed_until and now >= claim.observed_until:
+                self._unobserve(claim)
+            if claim.out is not None or record is None:
+                continue
+            due_s = record.lease_s / _LOOKS_A_LEASE
+            if claim.mine and claim.holder is not None:
+                if record.state in HELD and now - claim.confirmed_at >= due_s:
+                    self._write(claim, msgspec.structs.replace(record, nonce=self._nonce()))
+            elif now - claim.read_at >= due_s:
+                self._read(claim)
+
+    # Inside ---------------------------------------------------------------------------
+
+    def _entry(self, life: Life) -> Claim:
+        key = life.claim_key
+        claim = self.get(key)
+        if claim is None:
+            claim = self[key] = Claim(key)
+        return claim
+
+    def _record(self, life: Life, step: Put, stands: ClaimRecord | None) -> ClaimRecord:
+        request, offer = life.request, step.offer
+        nonce, again = self._nonce(), step.state == "dispatching"
+        if stands is None:
+            return ClaimRecord(
+                state=step.state,
+                nonce=nonce,
+                owner=self.world.owner,
+                caller=request.caller,
+                capability=request.capability,
+                key=life.key,
+                fingerprint=life.fingerprint,
+                request_id=request.request_id,
+                lease_s=self.world.limits.lease_s,
+                window_s=self.world.limits.window_s,
+                idempotent=offer is not None and offer.spec.idempotent,
+                attempts=int(again),
+                worker=offer.worker.id if offer is not None else "",
+                answer=step.answer,
+                job=request.action in ("submit", "job", "retry"),
+                published=step.published,
+                retries=int(request.action == "retry"),
+                reason=step.reason,
+            )
+        return msgspec.structs.replace(
+            stands,
+            state=step.state,
+            nonce=nonce,
+            owner=self.world.owner,
+            request_id=stands.request_id if stands.job else request.request_id,
+            lease_s=self.world.limits.lease_s,
+            idempotent=offer.spec.idempotent if offer is not None else stands.idempotent,
+            attempts=_attempts(life, step, stands),
+            worker=offer.worker.id if offer is not None else stands.worker,
+            answer=step.answer,
+            published=step.published or (stands.published and request.action != "retry"),
+            retries=stands.retries + (stands.state == "dead" and request.action == "retry"),
+            reason=step.reason,
+        )
+
+    def _spend(self, claim: Claim, step: Put) -> None:
+        if step.state == "dispatching":
+            claim.spent = True
+
+    def _write(self, claim: Claim, record: ClaimRecord) -> None:
+        claim.out, claim.out_at = record, self.world.now
+        # Only what nothing changes any more ages out: a claim that did so while work runs would let it run twice.
+        ttl_s = int(record.window_s) if record.state in FINAL else None
+        self._emit(WriteClaim(claim.key, record, claim.seq, ttl_s))
+
+    def _read(self, claim: Claim, *, kept: bool = False) -> None:
+        if not claim.reading:
+            claim.reading = True
+            self._emit(ReadClaim(claim.key, kept))
+
+    def _learn(self, claim: Claim, record: ClaimRecord | None, seq: int, *, tell: bool = True) -> None:
+        """What stands there, by a write that was refused or by reading."""
+        now = self.world.now
+        changed = seq != claim.seq or (record is None) != (claim.record is None)
+        gap_s = now - claim.read_at
+        claim.seq, claim.record, claim.mine = seq, record, False
+        # An owner that could not be looked at for a while may have been as cut off as whoever looks.
+        if changed or record is None or gap_s > record.lease_s * 2 / _LOOKS_A_LEASE:
+            claim.unchanged_since = now
+        claim.read_at = now
+        if claim.noticed:
+            claim.noticed = False
+            self._read(claim)
+        if not tell or claim.holder is not None:
+            return
+        if changed:
+            self._changed(claim)
+        elif claim.lapsed(now) and claim.attached:
+            first = next(iter(claim.attached))
+            del claim.attached[first]
+            self._answer(first, self._held(claim))
+
+    def _changed(self, claim: Claim) -> None:
+        """Those who are attached see what stands there now; each may act, and the next one sees what came of it."""
+        for life in list(claim.attached):
+            if life in claim.attached:
+                del claim.attached[life]
+                self._answer(life, self._known(claim))
+
+    def _known(self, claim: Claim) -> LifeEvent:
+        if claim.holder is not None or claim.out is not None:
+            return self._held(claim)
+        return FREE if claim.record is None else self._held(claim)
+
+    def _held(self, claim: Claim) -> Held:
+        record = claim.record if claim.out is None or claim.record is not None else claim.out
+        assert record is not None
+        return Held(record, claim.holder is None and claim.lapsed(self.world.now))
+
+    def _answer(self, life: Life, event: LifeEvent) -> None:
+        self._resume(life, event)
+
+    def _under_way(self, key: str, nonce: str) -> Claim | None:
+        claim = self.get(key)
+        return claim if claim is not None and claim.out is not None and claim.out.nonce == nonce else None
+
+    def _unobserve(self, claim: Claim) -> None:
+        claim.observed_until = 0.0
+        self._observed -= 1
+        self._forget(claim)
+
+    def _forget(self, claim: Claim) -> None:
+        """Forget what nobody here has to do with any more."""
+        if claim.attached or claim.looking or claim.out is not None or claim.reading or claim.holder is not None:
+            return
+        if claim.observed_until:
+            return
+        if self.get(claim.key) is claim:
+            del self[claim.key]
+            self.watched.pop(claim.key, None)
+
+    def _nonce(self) -> str:
+        return self.world.chance.randbytes(8).hex()

@@ -1,0 +1,47 @@
+"""Owns what comes before any choice: the policy's verdict, whether it is offered at all, whether the input fits.
+
+Every kind of life that has work done begins with it; ``dispatching`` goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from controller.core import refusals
+from controller.core.commands import Ask, Step
+from controller.core.events import LifeEvent, VerdictReached
+from controller.core.world import Life, World
+from subjects.errors import Refusal
+
+ASK = Ask()
+
+
+def front(life: Life, world: World) -> Generator[Step, LifeEvent | None, Refusal | None]:
+    """Why the request goes no further, or None."""
+    request = life.request
+    verdict = world.verdicts.get(request.caller, request.capability, world.now)
+    if verdict is None:
+        event = yield ASK
+        if not isinstance(event, VerdictReached):
+            return refusals.interrupted(event, life, world, "waiting for the policy engine")
+        verdict = event.verdict
+    life.verdict = verdict
+    if not verdict.allow:
+        return refusals.denied(request, verdict)
+    group = world.registry.groups.get(request.capability)
+    if group is None:
+        return refusals.never_offered(request, world)
+    pool = group.pool(request.headers.version, request.headers.constraints)
+    # With nobody who fits the constraints the input is checked all the same: what is wrong with it comes first.
+    newest = pool.newest() or group.pool(request.headers.version, None).newest()
+    if newest is not None and newest.input_schema is not None and is_json(request.headers.content_type):
+        mismatch = world.check(newest.input_schema, request.body)
+        if mismatch is not None:
+            return refusals.bad_input(request, mismatch)
+    return None
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a media type says JSON."""
+    media = content_type.partition(";")[0].strip().lower()
+    return media == "application/json" or media.endswith("+json")

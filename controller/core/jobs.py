@@ -1,0 +1,270 @@
+"""Owns the lives around durable requests: accepted, delivered and done, asked for, cancelled, tried again when dead.
+
+A job is a request with a key: its own, or its id. The record decides and the streams only carry, so that each step
+here may be the last one of a controller that dies: the next delivery reads the record and finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from controller.core import refusals
+from controller.core.commands import Append, Bury, Keep, Look, Put, Reply, Step, Tell
+from controller.core.dispatching import dispatch
+from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
+from controller.core.front import front
+from controller.core.keyed import RELEASE, answer_of, error_answer
+from controller.core.securing import ATTACH, LINGER
+from controller.core.stored import AckJob, Appended, DropDead, NakJob
+from controller.core.world import Kept, Life, Outcome, Silent, Steps, Told, World
+from subjects.claims import FINAL, ClaimRecord, ClaimState, StoredAnswer
+from subjects.errors import ErrorKind, Refusal
+
+LOOK, LOOK_KEPT = Look(), Look(kept=True)
+# What a later delivery may find otherwise: a job is tried again after one of these, and dead after any other.
+_PASSING = frozenset(
+    {
+        ErrorKind.NO_SUCH_CAPABILITY,
+        ErrorKind.NO_MATCH,
+        ErrorKind.OVER_BUDGET,
+        ErrorKind.NO_WORKER,
+        ErrorKind.OVERLOADED,
+        ErrorKind.STORE_UNAVAILABLE,
+        ErrorKind.POLICY_UNAVAILABLE,
+        ErrorKind.WORKER_LOST,
+        ErrorKind.DEADLINE,
+        ErrorKind.RATE_LIMITED,
+    }
+)
+# Seconds until a job that was put back is delivered again: doubled with each attempt that may have run.
+_AGAIN_S, _AGAIN_MOST_S = 1.0, 60.0
+
+Ending = Generator[Step, LifeEvent | None, Outcome]
+
+
+def submit(life: Life, world: World) -> Steps:
+    """Accept a request durably, once: record, message, mark, and only then the reply."""
+    refusal = yield from front(life, world)
+    if refusal is not None:
+        return refusal
+    key = life.request.headers.idempotency_key
+    life.claims(key if key is not None else world.chance.randbytes(16).hex())
+    while True:
+        event = yield Put("waiting")
+        match event:
+            case Won():
+                return (yield from _publish(life, life.claim_key, duplicate=False))
+            case Held(record):
+                if record.fingerprint != life.fingerprint:
+                    return refusals.key_reused(life.request)
+                if record.job and record.state == "waiting" and not record.published:
+                    return (yield from _publish(life, life.claim_key, duplicate=True))
+                return _accepted(life, duplicate=True)
+            case Free():
+                continue
+            case Lost(reason):
+                return refusals.not_accepted(reason)
+            case _:
+                pass
+        unsure = refusals.not_accepted("JetStream does not acknowledge it")
+        yield Reply(unsure if isinstance(event, Unsure) else refusals.interrupted(event, life, world, "accepting"))
+        if not isinstance(event, GivenUp):
+            yield LINGER
+        yield RELEASE
+        return Silent("it was not accepted in time")
+
+
+def _publish(life: Life, message_id: str, *, duplicate: bool) -> Ending:
+    """Put the job into its stream and mark it as put there. Whoever is told otherwise sends it again."""
+    event = yield Append(message_id)
+    if not isinstance(event, Appended):
+        return refusals.perhaps_accepted("it was interrupted")
+    if event.reason is not None:
+        return refusals.perhaps_accepted(event.reason)
+    # An unmarked job that is in its stream is done all the same, so what comes of this is nobody's worry.
+    yield Put("waiting", over=True, published=True)
+    return _accepted(life, duplicate=duplicate)
+
+
+def _accepted(life: Life, *, duplicate: bool) -> Told:
+    return Told({"job_id": life.claim_key, "status": "accepted", "duplicate": duplicate})
+
+
+def deliver(life: Life, world: World) -> Steps:
+    """Work on a job that the stream handed out, as far as its record allows."""
+    event = yield LOOK
+    while True:
+        match event:
+            case Held(record):
+                if record.state in FINAL:
+                    return (yield from _close(life, record))
+                lapsed = event.lapsed
+                often = record.attempts >= world.limits.job_attempts
+                if record.state == "waiting" or (lapsed and record.idempotent and not often):
+                    outcome = yield from _attempt(life, record, world)
+                    if not isinstance(outcome, Held):
+                        return outcome
+                    event = outcome if outcome.record.state in FINAL else (yield ATTACH)
+                elif record.state == "unknown" or lapsed:
+                    event = yield from _end(life, "dead", refusals.outcome_unknown(record), record.worker)
+                else:
+                    event = yield ATTACH
+            case Won():
+                event = yield LOOK
+            case Free():
+                # Its record went before it was done, which is nobody's doing here: say so, and run nothing.
+                event = yield from _end(life, "dead", refusals.record_missing(), "")
+            case _:
+                return Silent("left to its next delivery")
+
+
+def _attempt(life: Life, record: ClaimRecord, world: World) -> Generator[Step, LifeEvent | None, Outcome | Held]:
+    """One try; ``Held`` when the record turned out to be somebody else's."""
+    life.over = True
+    refusal = yield from front(life, world)
+    outcome: Outcome | Held
+    if refusal is not None:
+        outcome = refusal
+    else:
+        outcome = yield from dispatch(life, world.registry.groups[life.request.capability], world)
+    if isinstance(outcome, Held):
+        return outcome
+    tried = record.attempts + (life.executed > 0)
+    answer = answer_of(life, outcome, world)
+    if answer is not None and answer.error is None:
+        return (yield from _ended(life, "done", answer))
+    if not isinstance(outcome, Refusal):
+        return (yield from _put_back(life, tried, 0.0))
+    if outcome.kind is ErrorKind.CANCELLED:
+        return (yield from _ended(life, "cancelled", error_answer(outcome, life)))
+    offer = life.chosen
+    if life.executed and outcome.kind is ErrorKind.OVERLOADED:
+        return Silent("the controller stops")  # its lease runs out
+    if life.executed and offer is not None and not offer.spec.idempotent and answer is None:
+        assert life.chosen is not None
+        unknown = refusals.job_unknown(outcome, life.flights[-1].offer)
+        return (yield from _ended(life, "dead", error_answer(unknown, life), ErrorKind.OUTCOME_UNKNOWN))
+    retryable = outcome.retryable and offer is not None and offer.spec.idempotent
+    if (outcome.kind in _PASSING or retryable) and tried < world.limits.job_attempts:
+        return (yield from _put_back(life, tried, (outcome.retry_after_ms or 0) / 1000))
+    return (yield from _ended(life, "dead", answer or error_answer(outcome, life), outcome.kind))
+
+
+def _ended(
+    life: Life, state: ClaimState, answer: StoredAnswer, kind: ErrorKind | None = None
+) -> Generator[Step, LifeEvent | None, Outcome | Held]:
+    """Write the job's end, then say it; ``Held`` when somebody else wrote another."""
+    event = yield Put(state, over=life.over, answer=answer, reason=kind.suffix if kind is not None else "")
+    while isinstance(event, Unsure | DeadlinePassed | Cancelled):
+        event = yield LINGER
+    match event:
+        case Won():
+            event = yield LOOK
+            assert isinstance(event, Held)
+            return (yield from _close(life, event.record))
+        case Held():
+            return event
+        case _:
+            return Silent("left to its next delivery")
+
+
+def _end(life: Life, state: ClaimState, refusal: Refusal, worker: str) -> Generator[Step, LifeEvent | None, LifeEvent]:
+    """End a job that is not to be run: what stands there now."""
+    event = yield Put(state, over=True, answer=error_answer(refusal, life, worker), reason=refusal.kind.suffix)
+    while isinstance(event, Unsure | DeadlinePassed | Cancelled):
+        event = yield LINGER
+    assert event is not None
+    return event
+
+
+def _put_back(life: Life, tried: int, least_s: float) -> Ending:
+    """Have it delivered again later. What is not ours any more is left alone."""
+    event = yield Put("waiting", over=life.over)
+    while isinstance(event, Unsure | DeadlinePassed | Cancelled):
+        event = yield LINGER
+    if isinstance(event, Won):
+        yield Tell(NakJob(life.delivery, max(least_s, min(_AGAIN_S * 2 ** min(tried, 10), _AGAIN_MOST_S))))
+        return Silent("put back")
+    return Silent("left to its next delivery")
+
+
+def _close(life: Life, record: ClaimRecord) -> Ending:
+    """The record is final: keep the result, or bury it with it, and let the stream forget the job."""
+    event = yield Keep(record)
+    if isinstance(event, Appended) and event.reason is None and record.state == "dead":
+        event = yield Bury(record)
+    if isinstance(event, Appended) and event.reason is None:
+        yield Tell(AckJob(life.delivery))
+        assert record.answer is not None
+        return Kept(record.answer, record.state)
+    return Silent("left to its next delivery")
+
+
+def result(life: Life, world: World) -> Steps:
+    """A job's outcome, for its own caller, as soon as there is one."""
+    job_id = life.claim_key
+    event = yield LOOK_KEPT
+    status = "queued"
+    while True:
+        match event:
+            case Held(record):
+                if record.caller != life.request.caller:
+                    return refusals.no_such_job(job_id)
+                if record.state in FINAL and record.answer is not None:
+                    return Kept(record.answer, record.state)
+                if record.state not in ("waiting", "dispatching"):
+                    return refusals.ended_without_answer(record)
+                status = "queued" if record.state == "waiting" else "running"
+                event = yield ATTACH
+            case Free():
+                return refusals.no_such_job(job_id)
+            case Lost(reason):
+                return refusals.unreadable(reason)
+            case DeadlinePassed():
+                return Told({"job_id": job_id, "status": status}, status)
+            case _:
+                return refusals.interrupted(event, life, world, "waiting for the job")
+
+
+def cancel(life: Life, world: World) -> Steps:
+    """Cancel a job that nobody works on."""
+    job_id = life.claim_key
+    event = yield LOOK
+    while isinstance(event, Held):
+        record = event.record
+        if not record.job or record.caller != life.request.caller or record.state != "waiting":
+            break
+        refusal = refusals.cancelled(life)
+        event = yield Put("cancelled", over=True, answer=error_answer(refusal, life), reason=refusal.kind.suffix)
+        if isinstance(event, Won):
+            event = yield LOOK
+            assert isinstance(event, Held)
+            yield Keep(event.record)
+            return Told({"status": "cancelled", "request_id": job_id})
+        if isinstance(event, Held) and event.record.state == "waiting":
+            event = yield ATTACH  # it is just being worked on, or marked as accepted
+    if isinstance(event, Held | Free):
+        return refusals.no_such_request(job_id)
+    if isinstance(event, Lost):
+        return refusals.unreadable(event.reason)
+    return refusals.unreadable("JetStream does not answer")
+
+
+def retry(life: Life, world: World) -> Steps:
+    """Have a dead job tried again, because an operator says so."""
+    event = yield LOOK
+    record = event.record if isinstance(event, Held) else None
+    if isinstance(event, Lost):
+        return refusals.not_accepted(event.reason)
+    if record is not None and record.state != "dead":
+        return refusals.not_dead(life.claim_key, record.state)
+    event = yield Put("waiting", over=True)
+    if not isinstance(event, Won):
+        return refusals.not_accepted("somebody else was quicker, or the store does not answer")
+    event = yield LOOK
+    assert isinstance(event, Held)
+    outcome = yield from _publish(life, f"{life.claim_key}.{event.record.retries}", duplicate=False)
+    if isinstance(outcome, Refusal):
+        return outcome
+    yield Tell(DropDead(life.dead_seq))
+    return Told({"dead": [{"job_id": life.claim_key, "status": "accepted"}]})

@@ -1,0 +1,101 @@
+"""Owns how a life comes to hold its key, or gets what somebody else's request under it came to.
+
+``dispatching`` secures the claim before it waits and before it sends; ``keyed`` stores the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from controller.core import refusals
+from controller.core.commands import Attach, Linger, Observe, Put, Reply, Step
+from controller.core.events import Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
+from controller.core.fleet import Offer
+from controller.core.world import Kept, Life, Outcome, Silent, World
+from subjects.claims import ClaimRecord, ClaimState
+from subjects.errors import Refusal
+
+ATTACH, LINGER, OBSERVE = Attach(), Linger(), Observe()
+
+
+class Again:
+    """Choose a worker again. ``last`` is the error to end with if there is no other."""
+
+    def __init__(self, last: Refusal | None = None) -> None:
+        self.last = last
+
+
+AGAIN = Again()
+Secured = Generator[Step, LifeEvent | None, Outcome | Again | Held | None]
+
+
+def secure(life: Life, world: World, state: ClaimState, offer: Offer | None = None) -> Secured:
+    """Have the claim say ``state``: None when it does and is ours, ``Again``, or how the request ends instead."""
+    event = yield Put(state, offer, over=life.over)
+    life.over = False
+    match event:
+        case Won():
+            return AGAIN if offer is not None and not (life.flight is not None and world.serves(offer)) else None
+        case Free():
+            return AGAIN
+        case Held():
+            return (yield from found(life, world, event))
+        case Lost(reason):
+            return refusals.unprotected(reason)
+        case Unsure():
+            refusal = refusals.unprotected("JetStream does not acknowledge the claim")
+        case _:
+            refusal = refusals.interrupted(event, life, world, "claiming the key")
+            if isinstance(event, GivenUp):
+                return refusal
+    yield Reply(refusal)
+    yield LINGER  # whatever comes of it, nothing ran; what is ours is released
+    return Silent("the claim was not acknowledged in time")
+
+
+def found(life: Life, world: World, held: Held) -> Secured:
+    """What a request gets where its key is somebody else's; ``Again`` when it may try for itself.
+
+    A job looks again by itself, so it is handed what was found.
+    """
+    if life.request.action == "job":
+        return held
+    while True:
+        record = held.record
+        if record.fingerprint != life.fingerprint:
+            return refusals.key_reused(life.request)
+        if record.answer is not None and record.state in ("done", "dead"):
+            return Kept(record.answer)
+        if record.state not in ("waiting", "dispatching"):
+            return refusals.ended_without_answer(record)
+        # A job has an owner that nothing renews while it waits in its stream; its next delivery sees to it.
+        if held.lapsed and not record.job:
+            life.over = True
+            if record.state == "waiting" or record.idempotent:
+                return AGAIN
+            event = yield from _call_unknown(life, record)
+            if event is None:
+                return refusals.ended_without_answer(record)
+        elif life.request.headers.on_duplicate == "reject":
+            yield OBSERVE
+            return refusals.in_progress(record)
+        else:
+            event = yield ATTACH
+        match event:
+            case Held():
+                held = event
+            case Free():
+                return AGAIN
+            case Lost(reason):
+                return refusals.unprotected(reason)
+            case _:
+                return refusals.interrupted(event, life, world, "waiting for the first request with this key")
+
+
+def _call_unknown(life: Life, record: ClaimRecord) -> Generator[Step, LifeEvent | None, LifeEvent | None]:
+    """Nobody can say what became of it: None once the record says so, else what happened instead."""
+    event = yield Put("unknown", over=True, reason="worker_lost", answer=record.answer)
+    life.over = False
+    if isinstance(event, Unsure):
+        event = yield LINGER
+    return None if isinstance(event, Won) else event

@@ -9,7 +9,7 @@ NATS_COMMAND := .tools/nats-v0.5.0
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo up test check bench sim tools lock clean
+.PHONY: help install demo up test check bench sim chaos tools lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -54,6 +54,11 @@ REQUESTS ?= 100000
 SEED ?= 1
 sim: $(INSTALLED)  ## the core in a world of faults: make sim REQUESTS=100000 SEED=1
 	$(BIN)/python -m simulation --requests $(REQUESTS) --seed $(SEED)
+
+SECONDS ?= 60
+RATE ?= 500
+chaos: $(INSTALLED)  ## real processes, killed and frozen under load: make chaos SEED=1
+	$(BIN)/python -m chaos --seconds $(SECONDS) --rate $(RATE) --seed $(SEED)
 
 # Each where there is something to get it with; the tests that need it say so where it is missing.
 tools: $(if $(shell command -v npm 2>&1),$(MODULES)) $(if $(shell command -v go 2>&1),$(NATS_COMMAND))  ## Node's modules and the nats command, for tests

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from bus import Bus, Streams, Subscription, Tail
 from bus.connection import BusError
@@ -18,9 +18,10 @@ from controller.core.router import Router
 from controller.core.world import Limits, World
 from controller.driver import Driver
 from controller.edge.admin import Admin
-from controller.edge.claims import NoClaims
+from controller.edge.claims import ClaimStore
 from controller.edge.dice import Dice
 from controller.edge.inbound import Inbound
+from controller.edge.jobs import JobStreams
 from controller.edge.outbound import Outbound
 from controller.edge.policy import OpenPolicy
 from controller.edge.record_sink import RecordSink
@@ -84,12 +85,56 @@ class _Loop:
             self._timer.cancel()
 
 
+class Store(Protocol):
+    """A store of claims or of jobs, and the commands that it carries out."""
+
+    @property
+    def handlers(self) -> Mapping[type[Any], Callable[[Any], Event | None]]:
+        """Its methods, by command."""
+        ...
+
+    async def start(self) -> None:
+        """Make sure that it is there, and listen."""
+        ...
+
+    async def stop(self) -> None:
+        """Let what is under way finish, for a while."""
+        ...
+
+    def check(self) -> None:
+        """The connection came back."""
+        ...
+
+
 class Link(NamedTuple):
-    """What a controller stands on: a connection, and the streams behind it."""
+    """What a controller stands on: a connection, the streams behind it, and its stores of claims and jobs.
+
+    ``stores`` makes these from the settings, the way into the driver, and the keys that the core wants to hear of.
+    """
 
     bus: Bus
     streams: Streams
     tail: TailOf
+    stores: Callable[[ControllerSettings, Callable[[Event], None], Container[str]], tuple[Store, ...]]
+
+
+def _stores_of(
+    bus: Bus, streams: Streams, settings: ControllerSettings, feed: Callable[[Event], None], wanted: Container[str]
+) -> tuple[Store, ...]:
+    subjects, replicas = Subjects(settings.prefix), settings.replicas
+    claims = ClaimStore(
+        bus, streams, subjects, replicas=replicas, max_bytes=settings.claims_max_bytes, feed=feed, wanted=wanted
+    )
+    jobs = JobStreams(
+        bus,
+        streams,
+        subjects,
+        replicas=replicas,
+        max_bytes=settings.jobs_max_bytes,
+        results_ttl_s=settings.results_ttl_s,
+        feed=feed,
+    )
+    return claims, jobs
 
 
 class Controller:
@@ -105,6 +150,7 @@ class Controller:
         self._http: HttpPort | None = None
         self._intake: list[Subscription] = []
         self._draining = False
+        self._stores: tuple[Store, ...] = ()
 
     async def start(self, link: Link | None = None) -> None:
         """Connect, replay the registry, subscribe; returns when requests are served.
@@ -119,7 +165,7 @@ class Controller:
         """
         settings = self.settings
         subjects = Subjects(settings.prefix)
-        bus, streams, tail = link or await self._connect()
+        bus, streams, tail, stores_of = link or await self._connect()
         self._bus = bus
         if (wrong := too_small(bus)) is not None:
             raise BusError("; ".join(wrong))
@@ -131,7 +177,14 @@ class Controller:
             timeouts=_Timeouts(settings.default_timeout_ms),
             check=schemas.check,
             chance=Dice(),
-            limits=Limits(queue_limit=settings.queue_limit, max_attempts=settings.max_attempts),
+            limits=Limits(
+                queue_limit=settings.queue_limit,
+                max_attempts=settings.max_attempts,
+                lease_s=settings.claim_lease_s,
+                window_s=settings.idempotency_window_s,
+                cache_bytes=settings.claims_cache_bytes,
+                job_attempts=settings.job_attempts,
+            ),
             max_answer_bytes=bus.max_body_bytes - _REPLY_HEADERS_BYTES,
             now=loop.now(),
         )
@@ -140,20 +193,24 @@ class Controller:
         replies = bus.new_inbox()
         records = RecordSink(world.registry.groups)
         self._registry = registry = RegistryLog(streams, tail, subjects, settings.replicas, driver.feed)
+        self._stores = stores = stores_of(settings, driver.feed, router.claims.watched)
+        handlers = {command: handle for store in stores for command, handle in store.handlers.items()}
         outbound = Outbound(
-            bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), NoClaims(), records
+            bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), handlers, records
         )
         loop.perform = outbound.perform
         inbound = Inbound(
             subjects, schemas, min(settings.max_body_bytes, payload_room(bus)), driver.feed, outbound.refuse
         )
-        admin = Admin(subjects, router, records, outbound.reply_json, outbound.refuse)
+        admin = Admin(subjects, router, records, driver.feed, outbound.reply_json, outbound.refuse, {})
         services = Services(
             subjects, settings.controller_id, world.registry, records, world.max_answer_bytes, outbound.reply_json
         )
         driver.start()
         await registry.start()
         await self._replayed(registry)
+        for store in stores:
+            await store.start()
         await bus.subscribe(f"{replies}.*", inbound.answer)
         await bus.subscribe(subjects.all("heartbeat"), inbound.heartbeat)
         await bus.subscribe(subjects.all("cancel"), inbound.cancel)
@@ -163,6 +220,8 @@ class Controller:
             ("cancel", inbound.last_cancel),
             ("admin", admin.handle),
             ("request", inbound.request),
+            ("submit", inbound.submit),
+            ("result", inbound.result),
         ):
             self._intake.append(await bus.subscribe(subjects.all(kind), handler, QUEUE_CONTROLLERS))
         self._intake += [await bus.subscribe(subject, handle) for subject, handle in services.handlers()]
@@ -174,7 +233,8 @@ class Controller:
     async def _connect(self) -> Link:
         name = f"crank-controller {self.settings.controller_id}"
         bus = await Bus.connect(self.settings.nats_url, name=name, on_reconnect=self._reconnected)
-        return Link(bus, Streams(bus), partial(Tail, bus))
+        streams = Streams(bus)
+        return Link(bus, streams, partial(Tail, bus), partial(_stores_of, bus, streams))
 
     async def _replayed(self, registry: RegistryLog) -> None:
         try:
@@ -202,6 +262,8 @@ class Controller:
         log.warning("connected to NATS again")
         if self._registry is not None:
             self._registry.check()
+        for store in self._stores:
+            store.check()
 
     async def stop(self) -> None:
         """Leave the queue groups, finish what was accepted (up to ``drain_timeout_s``), say goodbye. Never raises."""
@@ -217,6 +279,8 @@ class Controller:
             await self._drained()
         except BusError as error:
             log.warning("while draining: %s", error)
+        for store in self._stores:
+            await store.stop()
         if self._registry is not None:
             await self._registry.stop()
         if self._http is not None:
@@ -231,7 +295,7 @@ class Controller:
             return
         patience_s = self.settings.drain_timeout_s
         for _ in range(int(patience_s / _DRAIN_POLL_S)):
-            if not router.live:
+            if not router.live and not router.lingering:
                 return
             await asyncio.sleep(_DRAIN_POLL_S)
         if router.live:

@@ -401,7 +401,7 @@ class Claims(dict[str, Claim]):
             state=step.state,
             nonce=nonce,
             owner=self.world.owner,
-            request_id=stands.request_id if stands.job else request.request_id,
+            request_id=request.request_id if request.action == "request" else stands.request_id,
             lease_s=self.world.limits.lease_s,
             idempotent=offer.spec.idempotent if offer is not None else stands.idempotent,
             attempts=_attempts(life, step, stands),

@@ -1,20 +1,50 @@
-"""Owns the operator's questions: reads the fleet as it is and answers with one list each. Changes nothing."""
+"""Owns the operator's questions: what can be told of the fleet at once is told here, with one list each.
+
+What JetStream must be asked for first goes to the ``desk``, and a claim that is to be resolved to the core.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from controller.core import views
+from controller.core.events import Event, ResolveAsked
+from controller.core.model import Request
 from controller.core.router import Router
+from controller.edge.identity import ANONYMOUS, caller_of
+from controller.edge.inbound import new_request_id
 from controller.edge.record_sink import RecordSink
+from subjects.claims import StoredAnswer, claim_key, is_key
 from subjects.errors import Refusal, describe, malformed
 from subjects.fields import convert_fields, decode_object, refuse
+from subjects.headers import DEFAULT_CONTENT_TYPE, MAX_CONTENT_TYPE_CHARS, parse_block
 from subjects.messages import MAX_CONTROL_BYTES, encode
 from subjects.names import Subjects
+from subjects.requests import NO_HEADERS
+from subjects.tokens import CapabilityId, is_capability, is_claim_key
 
-OPERATIONS = ("workers", "capabilities", "health")
+OPERATIONS = ("workers", "capabilities", "health", "resolve")
+# Beside the answer that an operator gives, which may be as large as any.
+_RESOLVE_EXTRA_BYTES = 4096
+
+
+class _Resolve(msgspec.Struct, frozen=True):
+    """Which claim, and what became of it."""
+
+    outcome: Literal["done", "released"]
+    job_id: str = ""
+    capability: str = ""
+    key: str = ""
+    caller: str = ANONYMOUS
+    answer: msgspec.Raw = msgspec.Raw()
+    answer_base64: str | None = None
+    content_type: Annotated[str, msgspec.Meta(max_length=MAX_CONTENT_TYPE_CHARS)] = DEFAULT_CONTENT_TYPE
 
 
 class Admin:
@@ -25,28 +55,84 @@ class Admin:
         subjects: Subjects,
         router: Router,
         records: RecordSink,
+        feed: Callable[[Event], None],
         reply_json: Callable[[str, bytes], None],
         refuse: Callable[[str, Refusal, str], None],
+        later: Mapping[str, Callable[[str, str, bytes], None]],
     ) -> None:
         self._subjects = subjects
         self._router = router
         self._records = records
+        self._feed = feed
         self._reply_json = reply_json
         self._refuse = refuse
+        self._later = later
+        """Operations that answer by themselves, later; each is given the caller, the reply subject and the question."""
 
     def handle(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
         """A message on ``<prefix>.admin.>``."""
         if not reply:
             return
-        answer = self._answer(self._subjects.parse_one("admin", subject), body)
+        operation = self._subjects.parse_one("admin", subject)
+        block = parse_block(raw)
+        if isinstance(block, Refusal):
+            self._refuse(reply, block, "")
+            return
+        later = self._later.get(operation or "")
+        if later is not None:
+            later(caller_of(block), reply, body)
+            return
+        if operation == "resolve":
+            refusal = self._resolve(caller_of(block), reply, body)
+            if refusal is not None:
+                self._refuse(reply, refusal, "")
+            return
+        answer = self._answer(operation, body)
         if isinstance(answer, Refusal):
             self._refuse(reply, answer, "")
         else:
             self._reply_json(reply, encode(answer))
 
+    def _resolve(self, operator: str, reply: str, body: bytes) -> Refusal | None:
+        """Hand the core what an operator says of a claim; a question that cannot be read is refused."""
+        raw = decode_object(body, self._router.world.max_answer_bytes + _RESOLVE_EXTRA_BYTES, "question")
+        if isinstance(raw, Refusal):
+            return raw
+        try:
+            asked = msgspec.json.decode(body, type=_Resolve)
+        except (msgspec.DecodeError, RecursionError) as error:
+            return malformed(f"The question cannot be read: {error}.")
+        job_id = asked.job_id
+        if not job_id and is_capability(asked.capability) and is_key(asked.key):
+            job_id = claim_key(asked.caller, asked.capability, asked.key)
+        if not is_claim_key(job_id):
+            return malformed(
+                "Name the claim: either job_id, its 52 characters, or capability (verb:name), key and, if there are "
+                "identities, caller."
+            )
+        given = None
+        if asked.outcome == "done":
+            content = _content(asked)
+            if content is None:
+                return malformed("To call it done, send the answer: answer (any JSON) or answer_base64.")
+            given = StoredAnswer(operator, "", 0, content, asked.content_type)
+        request = Request(
+            CapabilityId(asked.capability),
+            operator,
+            new_request_id(),
+            reply,
+            NO_HEADERS,
+            b"",
+            action="resolve",
+            job_id=job_id,
+        )
+        self._feed(ResolveAsked(request, given))
+        return None
+
     def _answer(self, operation: str | None, body: bytes) -> dict[str, Any] | Refusal:
         if operation not in OPERATIONS:
-            return malformed(f"There is no operation {describe(operation)}; there are: {', '.join(OPERATIONS)}.")
+            known = ", ".join((*OPERATIONS, *self._later))
+            return malformed(f"There is no operation {describe(operation)}; there are: {known}.")
         raw = decode_object(body or b"{}", MAX_CONTROL_BYTES, "question")
         if isinstance(raw, Refusal):
             return raw
@@ -72,3 +158,12 @@ class Admin:
             "requests": {**status, "by_outcome": dict(self._records.by_outcome)},
         }
         return {"health": [controller]}
+
+
+def _content(asked: _Resolve) -> bytes | None:
+    if asked.answer_base64 is not None:
+        try:
+            return base64.b64decode(asked.answer_base64, validate=True)
+        except binascii.Error:
+            return None
+    return bytes(asked.answer) or None

@@ -19,17 +19,17 @@ from controller.core.events import (
     RegisterAsked,
     RequestArrived,
 )
-from controller.core.model import Request
+from controller.core.model import Action, Request
 from controller.edge.identity import caller_of
 from controller.edge.schemas import Schemas
 from subjects.answers import parse_answer
 from subjects.errors import ErrorKind, Refusal, describe, malformed
 from subjects.fields import refuse
-from subjects.headers import EMPTY, parse_block
+from subjects.headers import EMPTY, Block, parse_block
 from subjects.manifests import parse_manifest
 from subjects.messages import parse_deregister, parse_heartbeat
 from subjects.names import Subjects
-from subjects.requests import NO_HEADERS, parse_request_headers
+from subjects.requests import NO_HEADERS, RequestHeaders, parse_request_headers
 from subjects.tokens import TOKEN_RULE, CapabilityId, DispatchId, RequestId, WorkerId
 
 # Subjects in use are few; a caller that makes up names empties this memory, and each name is parsed again.
@@ -68,25 +68,19 @@ class Inbound:
         self._refuse = refuse
         self._known: dict[str, CapabilityId] = {}
 
-    def request(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
-        """A message on ``<prefix>.request.>``."""
+    def request(self, subject: str, reply: str, raw: bytes | None, body: bytes, *, action: Action = "request") -> None:
+        """A message on ``<prefix>.request.>``; with ``action`` "submit", one on ``<prefix>.submit.>``."""
         if not self._subjects.may_reply(reply):
             return
-        capability = self._known.get(subject) or self._capability(subject)
-        if raw is None:
-            block, headers = EMPTY, NO_HEADERS
-        else:
-            parsed = parse_block(raw)
-            read = parsed if isinstance(parsed, Refusal) else parse_request_headers(parsed)
-            if isinstance(parsed, Refusal) or isinstance(read, Refusal):
-                assert isinstance(read, Refusal)
-                self._refuse(reply, read, "")
-                return
-            block, headers = parsed, read
+        capability = self._known.get(subject) or self._capability(action, subject)
+        read = self._headers(raw, reply)
+        if read is None:
+            return
+        block, headers = read
         request_id = RequestId(headers.request_id) if headers.request_id is not None else new_request_id()
         if capability is None:
             detail = (
-                f"The subject {describe(subject)} is not {self._subjects.prefix}.request.<verb>.<name> "
+                f"The subject {describe(subject)} is not {self._subjects.prefix}.{action}.<verb>.<name> "
                 f"with a verb and a name of {TOKEN_RULE}."
             )
             self._refuse(reply, malformed(detail), request_id)
@@ -94,11 +88,42 @@ class Inbound:
         if len(body) > self._max_body_bytes:
             self._refuse(reply, self._too_large(len(body)), request_id)
             return
-        request = Request(capability, caller_of(block), request_id, reply, headers, body, block.passed)
+        request = Request(capability, caller_of(block), request_id, reply, headers, body, block.passed, action)
         self._feed(RequestArrived(request))
 
-    def _capability(self, subject: str) -> CapabilityId | None:
-        capability = self._subjects.parse_capability("request", subject)
+    def submit(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
+        """A message on ``<prefix>.submit.>``."""
+        self.request(subject, reply, raw, body, action="submit")
+
+    def result(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
+        """A message on ``<prefix>.result.>``."""
+        if not self._subjects.may_reply(reply):
+            return
+        job_id = self._id("result", subject, reply)
+        read = self._headers(raw, reply)
+        if job_id is None or read is None:
+            return
+        block, headers = read
+        request_id = RequestId(headers.request_id) if headers.request_id is not None else new_request_id()
+        request = Request(
+            CapabilityId(""), caller_of(block), request_id, reply, headers, b"", action="result", job_id=job_id
+        )
+        self._feed(RequestArrived(request))
+
+    def _headers(self, raw: bytes | None, reply: str) -> tuple[Block, RequestHeaders] | None:
+        """The headers, or None when the caller was told what is wrong with them."""
+        if raw is None:
+            return EMPTY, NO_HEADERS
+        parsed = parse_block(raw)
+        read = parsed if isinstance(parsed, Refusal) else parse_request_headers(parsed)
+        if isinstance(parsed, Refusal) or isinstance(read, Refusal):
+            assert isinstance(read, Refusal)
+            self._refuse(reply, read, "")
+            return None
+        return parsed, read
+
+    def _capability(self, action: Action, subject: str) -> CapabilityId | None:
+        capability = self._subjects.parse_capability(action, subject)
         if capability is not None:
             if len(self._known) >= _SUBJECTS_KEPT:
                 self._known.clear()

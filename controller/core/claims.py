@@ -193,7 +193,9 @@ class Claims(dict[str, Claim]):
     def release(self, life: Life) -> None:
         """Forget the key, which this life holds or was allowed to replace; those who wait for it try for themselves."""
         claim = self._entry(life)
-        if claim.holder not in (None, life):
+        written = claim.out if claim.out is not None else claim.record
+        ours = claim.holder is life and written is not None and written.state in HELD
+        if not ours and not (life.over and claim.holder is None and claim.out is None):
             return
         claim.holder = claim.following = None
         if claim.out is not None:
@@ -400,7 +402,8 @@ class Claims(dict[str, Claim]):
             stands,
             state=step.state,
             nonce=nonce,
-            owner=self.world.owner,
+            # Whoever called it unknown is not the one who may still know.
+            owner=stands.owner if step.state == "unknown" else self.world.owner,
             request_id=request.request_id if request.action == "request" else stands.request_id,
             lease_s=self.world.limits.lease_s,
             idempotent=offer.spec.idempotent if offer is not None else stands.idempotent,

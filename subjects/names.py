@@ -49,6 +49,7 @@ class Subjects:
         self.stream_slo = f"{upper}_SLO"
         self.bucket_idempotency = f"{prefix}_idempotency"
         self.bucket_results = f"{prefix}_results"
+        self.bucket_answers = f"{prefix}_answers"
         self._reserved = (f"{prefix}.", "$")
         self.claims_notices = f"{prefix}.claims.>"
 

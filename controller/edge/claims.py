@@ -1,6 +1,133 @@
-"""Owns the protection of keyed requests. Without a store there is none, and a keyed request must not run without."""
+"""Owns the store of claims as a whole: its streams, its parts, notices of changes, and watching over them.
+
+Which claims there are is the core's affair: the driver hands over its commands by ``handlers``, and ``feed`` takes what
+comes of them. ``controller.app`` starts, checks and stops it.
+"""
 
 from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Container
+from typing import Any
+
+from bus import Bus, Republish, Streams, StreamSpec, Subscription
+from bus.connection import BusError
+from bus.questions import Questions
+from bus.specs import bucket
+from controller.core.stored import ClaimNoticed, ReadClaim, ReleaseClaim, StoreEvent, StoreLevel, WriteClaim
+from controller.edge.background import Background
+from controller.edge.claim_reads import ClaimReads
+from controller.edge.claim_writes import ClaimWrites
+from controller.edge.kept_answers import KeptAnswers, answers_spec
+from controller.edge.store_watch import StoreWatch
+from subjects.names import Subjects
+
+log = logging.getLogger("crank.claims")
+
+_SWEEP_S = 0.25
+_SWEEPS_A_LOOK = 4
+_STOP_S = 3.0
+
+
+def claims_spec(subjects: Subjects, replicas: int, max_bytes: int) -> StreamSpec:
+    """The bucket's stream, as it should be: without an age, since times to live are each record's own."""
+    name = subjects.bucket_idempotency
+    # Subscribers of the bucket's own subjects see what JetStream then refuses, and before it is stored.
+    return bucket(name, replicas, max_bytes, republish=Republish(f"$KV.{name}.>", subjects.claims_notices))
+
+
+class ClaimStore:
+    """One controller's claims in JetStream. ``wanted`` holds the keys whose changes the core wants to be told of."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        streams: Streams,
+        subjects: Subjects,
+        *,
+        replicas: int,
+        max_bytes: int,
+        feed: Callable[[StoreEvent], None],
+        wanted: Container[str],
+    ) -> None:
+        self._bus = bus
+        self._streams = streams
+        self._feed = feed
+        self._wanted = wanted
+        self._notices = subjects.claims_notices
+        self._specs = (claims_spec(subjects, replicas, max_bytes), answers_spec(subjects, replicas, max_bytes))
+        self._questions = Questions(bus)
+        self._background = Background()
+        self.kept = KeptAnswers(bus, subjects)
+        reads = ClaimReads(self._questions, self.kept, self._background, subjects, feed)
+        writes = ClaimWrites(self._questions, reads, self.kept, self._background, subjects, feed)
+        self.handlers: dict[type[Any], Callable[[Any], None]] = {
+            WriteClaim: writes.write,
+            ReleaseClaim: writes.release,
+            ReadClaim: reads.read,
+        }
+        self._watch = StoreWatch(self._questions, self._specs, lambda why: feed(StoreLevel(why)), self._missing)
+        self._making: set[str] = set()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._sweeps = 0
+        self._subscription: Subscription | None = None
+
+    async def start(self) -> None:
+        """Create what is missing, listen, and watch from now on.
+
+        Raises:
+            BusError: JetStream is off, full or unreachable.
+
+        """
+        await self._questions.start()
+        for spec in self._specs:
+            await self._streams.ensure(spec)
+        self._subscription = await self._bus.subscribe(self._notices, self._notice)
+        self._sweep()
+
+    async def stop(self) -> None:
+        """Let what is under way finish, for a while, and stop listening."""
+        await self._background.stop(_STOP_S)
+        await self._questions.drain(_STOP_S)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._questions.stop()
+        if self._subscription is not None:
+            await self._bus.unsubscribe(self._subscription)
+
+    def check(self) -> None:
+        """The connection came back: send again what was not acknowledged, and see whether the store is still there."""
+        self._questions.ask_again()
+        self._watch.look()
+
+    def _notice(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        key = subject[len(self._notices) - 1 :]
+        if key in self._wanted:
+            self._feed(ClaimNoticed(key))
+
+    def _sweep(self) -> None:
+        self._timer = self._loop.call_later(_SWEEP_S, self._sweep)
+        self._questions.sweep()
+        if self._sweeps % _SWEEPS_A_LOOK == 0:
+            self._watch.look()
+        self._sweeps += 1
+
+    def _missing(self, spec: StreamSpec) -> None:
+        if spec.name not in self._making:
+            self._making.add(spec.name)
+            self._background.spawn(self._make(spec))
+
+    async def _make(self, spec: StreamSpec) -> None:
+        try:
+            await self._streams.ensure(spec)
+        except BusError as error:
+            self._watch.judged(spec, str(error))
+        else:
+            log.error("%s was gone, and is made anew: what it held is forgotten", spec.name)
+        finally:
+            self._making.discard(spec.name)
 
 
 class NoClaims:

@@ -1,0 +1,119 @@
+"""Owns watching the streams that claims stand on: whether they are there, as they should be, and not nearly full.
+
+One question a stream and look. It decides when no new claims are taken; a store that does not answer says nothing of
+that, and the writes themselves fail. ``claims`` calls ``look`` about once a second.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from bus import StreamSpec
+from bus.questions import Question, Questions
+from bus.specs import differences
+
+log = logging.getLogger("crank.claims")
+
+# An update that grows must find room after the work ran: the rest is for those.
+_NEARLY_FULL = 0.8
+_STREAM_NOT_FOUND = 10059
+
+
+class _State(msgspec.Struct):
+    bytes: int = 0
+
+
+class _Failure(msgspec.Struct):
+    err_code: int = 0
+
+
+class _Info(msgspec.Struct):
+    config: dict[str, Any] = {}
+    state: _State = msgspec.field(default_factory=_State)
+    error: _Failure | None = None
+
+
+_decode = msgspec.json.Decoder(_Info).decode
+
+
+class StoreWatch:
+    """``refuses`` is told why no new claims are taken, and "" when they are; ``missing`` which stream is gone."""
+
+    def __init__(
+        self,
+        questions: Questions,
+        specs: tuple[StreamSpec, ...],
+        refuses: Callable[[str], None],
+        missing: Callable[[StreamSpec], None],
+    ) -> None:
+        self._questions = questions
+        self._specs = specs
+        self._refuses = refuses
+        self._missing = missing
+        self._wrong: dict[str, str] = {}
+        self._told = ""
+
+    def look(self) -> None:
+        """Ask how each stream is."""
+        for spec in self._specs:
+            self._questions.ask(_Look(self, spec))
+
+    def answer(self, spec: StreamSpec, body: bytes) -> None:
+        """A stream's own word on how it is."""
+        try:
+            info = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if info.error is None:
+            self.judged(spec, judge(spec, info.config, info.state.bytes))
+        elif info.error.err_code == _STREAM_NOT_FOUND:
+            self._missing(spec)
+
+    def judged(self, spec: StreamSpec, wrong: str) -> None:
+        """Take down what is ``wrong`` with one of them, "" for nothing."""
+        self._wrong[spec.name] = wrong
+        told = next(filter(None, self._wrong.values()), "")
+        if told != self._told:
+            self._told = told
+            if told:
+                log.warning("no new claims are taken: %s", told)
+            else:
+                log.warning("claims are taken again")
+            self._refuses(told)
+
+
+class _Look(Question):
+    __slots__ = ("_spec", "_watch")
+
+    def __init__(self, watch: StoreWatch, spec: StreamSpec) -> None:
+        self._watch, self._spec = watch, spec
+        super().__init__(f"$JS.API.STREAM.INFO.{spec.name}", b"")
+
+    def answered(self, body: bytes) -> None:
+        self._watch.answer(self._spec, body)
+
+    def unheard(self) -> None:
+        pass
+
+    def overdue(self) -> bool:
+        return False
+
+
+def judge(spec: StreamSpec, config: dict[str, Any], size: int) -> str:
+    """Why a stream with this configuration, and so many bytes in it, takes no new claims; "" when it does."""
+    if told := differences(config, spec):
+        return (
+            f"{spec.name} is not as controllers make it: {'; '.join(told)}; change it back with "
+            f"`nats stream edit {spec.name}`"
+        )
+    limit = config.get("max_bytes", -1)
+    if limit > 0 and size >= _NEARLY_FULL * limit:
+        return (
+            f"{spec.name} is nearly full: over {_NEARLY_FULL:.0%} of its {limit} bytes; wait until older keys are "
+            f"forgotten, or give it more with `nats stream edit {spec.name} --max-bytes <bytes>`"
+        )
+    return ""

@@ -1,0 +1,265 @@
+"""The store of claims against a real nats-server: each rule of how a claim is written, read, noticed and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bus import Bus, Message, Streams
+from bus.specs import bucket
+from controller.core.stored import (
+    ClaimFailed,
+    ClaimNoticed,
+    ClaimRead,
+    ClaimRefused,
+    ClaimStored,
+    ClaimUnread,
+    ReleaseClaim,
+)
+from crank.natsd import NatsServer
+from subjects.claims import decode_claim, encode_claim
+from subjects.headers import Block, parse_block
+from tests.edge.claim_probe import BUCKET, MB, STREAM, Probe, eventually, key, record
+from tests.edge.peers import until
+
+
+@pytest.fixture
+async def probe(nats_server: NatsServer) -> AsyncIterator[Probe]:
+    """One store."""
+    probe = await Probe.on(nats_server.url)
+    yield probe
+    await probe.close()
+
+
+@pytest.fixture
+async def other(nats_server: NatsServer) -> AsyncIterator[Probe]:
+    """Another controller's store."""
+    probe = await Probe.on(nats_server.url)
+    yield probe
+    await probe.close()
+
+
+async def _message(bus: Bus, name: str) -> tuple[Block, bytes]:
+    entry = await Streams(bus).read_last(STREAM, BUCKET + key(name))
+    assert entry is not None
+    block = parse_block(entry.headers)
+    assert isinstance(block, Block)
+    return block, entry.body
+
+
+async def test_a_claim_is_created_once(probe: Probe, other: Probe) -> None:
+    """The first of two wins; the second is told whose record stands, and under which sequence."""
+    first, second = record(), record(owner="c-2.b2")
+    stored = await probe.written("a", first)
+    assert stored == ClaimStored(key("a"), first.nonce, stored.seq)  # type: ignore[union-attr]
+    assert stored.seq > 0  # type: ignore[union-attr]
+    refused = await other.written("a", second)
+    assert refused == ClaimRefused(key("a"), second.nonce, first, stored.seq)  # type: ignore[union-attr]
+    block, body = await _message(probe.bus, "a")
+    assert decode_claim(body) == first
+    assert block.ours["crank-claim"] == "dispatching"
+
+
+async def test_a_claim_is_replaced_only_by_who_knows_its_sequence(probe: Probe, other: Probe) -> None:
+    """Of two updates from the same sequence one is stored, and the other one is told of it."""
+    created = await probe.written("a", record())
+    assert isinstance(created, ClaimStored)
+    done, renewed = record("done", b"42"), record()
+    stored = await probe.written("a", done, created.seq, 3600)
+    assert isinstance(stored, ClaimStored)
+    assert await other.written("a", renewed, created.seq) == ClaimRefused(key("a"), renewed.nonce, done, stored.seq)
+    assert await other.read("a") == ClaimRead(key("a"), done, stored.seq)
+
+
+async def test_a_key_that_was_never_used_reads_as_free(probe: Probe) -> None:
+    """No record, sequence 0."""
+    assert await probe.read("a") == ClaimRead(key("a"), None, 0)
+
+
+async def test_a_released_key_is_created_under_the_sequence_of_what_is_left_of_it(probe: Probe) -> None:
+    """Whoever takes it for never used is refused, and told the sequence that it is free under."""
+    created = await probe.written("a", record())
+    assert isinstance(created, ClaimStored)
+    probe.send(ReleaseClaim(key("a"), created.seq))
+    again, then = record(), record()
+    refused = await probe.written("a", again)
+    assert refused == ClaimRefused(key("a"), again.nonce, None, created.seq + 1)
+    assert await probe.read("a") == ClaimRead(key("a"), None, created.seq + 1)
+    assert isinstance(await probe.written("a", then, created.seq + 1), ClaimStored)
+
+
+async def test_a_release_under_an_old_sequence_forgets_nothing(probe: Probe) -> None:
+    """What somebody else stored meanwhile stands."""
+    created = await probe.written("a", record())
+    assert isinstance(created, ClaimStored)
+    done = record("done", b"42")
+    assert isinstance(await probe.written("a", done, created.seq), ClaimStored)
+    probe.send(ReleaseClaim(key("a"), created.seq))
+    await probe.bus.flush()
+    found = await probe.read("a")
+    assert isinstance(found, ClaimRead)
+    assert found.record == done
+
+
+async def test_what_is_left_of_a_released_key_has_a_short_life(probe: Probe) -> None:
+    """A minute."""
+    created = await probe.written("a", record())
+    assert isinstance(created, ClaimStored)
+    probe.send(ReleaseClaim(key("a"), created.seq))
+    await probe.bus.flush()
+    block, body = await _message(probe.bus, "a")
+    assert (block.ours["nats-ttl"], body) == ("60s", b"")
+
+
+async def test_an_answer_is_forgotten_when_its_time_is_over_and_a_claim_is_not(probe: Probe) -> None:
+    """Only what nothing changes any more has a time to live; after it the key is as if never used."""
+    held, final = await probe.written("held", record()), await probe.written("final", record("done", b"42"), 0, 1)
+    assert isinstance(held, ClaimStored)
+    assert isinstance(final, ClaimStored)
+    blocks = [(await _message(probe.bus, name))[0].ours.get("nats-ttl") for name in ("held", "final")]
+    assert blocks == [None, "1s"]
+
+    async def forgotten() -> bool:
+        return await probe.read("final") == ClaimRead(key("final"), None, 0)
+
+    await eventually(forgotten)
+    assert isinstance(await probe.written("final", record()), ClaimStored)
+    found = await probe.read("held")
+    assert isinstance(found, ClaimRead)
+    assert found.seq == held.seq
+
+
+async def test_a_change_is_noticed_by_whoever_wants_it_after_it_is_stored(probe: Probe, other: Probe) -> None:
+    """A notice carries no record; whoever reads on it finds what was stored, and nobody else is told."""
+    raw: list[Message] = []
+    await other.bus.subscribe("crank.claims.>", lambda *message: raw.append(Message(*message)))
+    await other.bus.flush()
+    other.wanted.add(key("a"))
+    created = await probe.written("a", record())
+    assert isinstance(created, ClaimStored)
+    assert isinstance(await probe.written("b", record()), ClaimStored)
+    await until(lambda: ClaimNoticed(key("a")) in other.events)
+    found = await other.read("a")
+    assert isinstance(found, ClaimRead)
+    assert found.seq == created.seq
+    probe.send(ReleaseClaim(key("a"), created.seq))
+    await until(lambda: other.events.count(ClaimNoticed(key("a"))) == 2)
+    assert await other.read("a") == ClaimRead(key("a"), None, created.seq + 2)
+    assert ClaimNoticed(key("b")) not in other.events
+    assert [message.body for message in raw] == [b"", b"", b""]
+
+
+async def test_a_write_that_is_refused_is_noticed_by_nobody(probe: Probe, other: Probe) -> None:
+    """A subscriber of the bucket's own subjects would have seen it."""
+    assert isinstance(await probe.written("a", record()), ClaimStored)
+    other.wanted.add(key("a"))
+    assert isinstance(await probe.written("a", record()), ClaimRefused)
+    await other.read("a")
+    assert ClaimNoticed(key("a")) not in other.events
+
+
+async def test_a_job_that_is_forgotten_is_looked_up_among_the_results(probe: Probe) -> None:
+    """Where its sequence is 0; a claim that stands comes first, and without being asked for nobody looks."""
+    await Streams(probe.bus).ensure(bucket("crank_results", 1, MB))
+    kept = record("done", b"42", job=True)
+    await probe.bus.request(f"$KV.crank_results.{key('a')}", encode_claim(kept))
+    assert await probe.read("a", kept=True) == ClaimRead(key("a"), kept, 0)
+    assert await probe.read("a") == ClaimRead(key("a"), None, 0)
+    assert await probe.read("b", kept=True) == ClaimRead(key("b"), None, 0)
+    stands = record("dispatching", job=True)
+    stored = await probe.written("a", stands)
+    assert isinstance(stored, ClaimStored)
+    assert await probe.read("a", kept=True) == ClaimRead(key("a"), stands, stored.seq)
+    probe.send(ReleaseClaim(key("b"), 0))
+    await probe.bus.flush()
+    assert await probe.read("b", kept=True) == ClaimRead(key("b"), None, stored.seq + 1)
+
+
+async def test_results_that_cannot_be_read_are_not_taken_for_none(probe: Probe) -> None:
+    """Without their bucket nothing is known."""
+    found = await probe.read("a", kept=True)
+    assert isinstance(found, ClaimUnread)
+    assert "KV_crank_results cannot be read: stream not found" in found.reason
+
+
+async def test_what_is_no_record_is_neither_read_nor_replaced(probe: Probe) -> None:
+    """Of a newer version, or somebody else's: it is never taken for a free key."""
+    await probe.bus.request(BUCKET + key("a"), b"\xc1 not msgpack")
+    found, failed = await probe.read("a"), await probe.written("a", record())
+    assert isinstance(found, ClaimUnread)
+    assert isinstance(failed, ClaimFailed)
+    assert "no record that this version can read" in found.reason
+    assert failed.reason == found.reason
+
+
+async def test_without_a_connection_nothing_is_stored_or_known_and_it_is_told_at_once(
+    nats_server: NatsServer, probe: Probe
+) -> None:
+    """Before the command returns, and nothing leaves when the connection is back."""
+    await nats_server.stop()
+    await until(lambda: not probe.bus.connected)
+    lost = record()
+    probe.put("a", lost)
+    assert probe.outcomes(lost.nonce) == [ClaimFailed(key("a"), lost.nonce, "not connected to NATS")]
+    assert await probe.read("a") == ClaimUnread(key("a"), "not connected to NATS")
+    await nats_server.start()
+    await until(lambda: probe.bus.connected)
+    assert isinstance(await probe.written("b", record()), ClaimStored)
+    assert await probe.read("a") == ClaimRead(key("a"), None, 0)
+    assert probe.outcomes(lost.nonce) == [ClaimFailed(key("a"), lost.nonce, "not connected to NATS")]
+
+
+async def test_a_record_that_no_message_can_hold_is_refused_before_it_leaves(nats_server: NatsServer) -> None:
+    """The server would close the connection over it, and every request with it."""
+    probe = await Probe.on(nats_server.url)
+    failed = await probe.written("a", record(reason="x" * 3 * MB))
+    assert isinstance(failed, ClaimFailed)
+    assert "raise its max_payload" in failed.reason
+    assert isinstance(await probe.written("b", record()), ClaimStored)
+    await probe.close()
+
+
+async def test_what_arrives_in_the_inbox_and_means_nothing_settles_nothing(nats_server: NatsServer) -> None:
+    """Acknowledgements are JetStream's to give: what cannot be read as one is passed over, and the real one counts."""
+    stray = await Bus.connect(nats_server.url, name="stray")
+    probe = await Probe.on(nats_server.url)
+    junk = [b"", b"{", b"[]", b"null", b'{"seq":0}', b'{"seq":-1}', b'{"seq":"1"}', b"\xff", b"[" * 100_000, b'{"a":1}']
+
+    def disturb(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        for data in junk:
+            stray.publish(reply, data)
+            stray.publish(reply, data, b"NATS/1.0\r\n\r\n")
+
+    await stray.subscribe(f"{BUCKET}>", disturb)
+    await stray.flush()
+    for name in map(str, range(50)):
+        written = record()
+        assert isinstance(await probe.written(name, written), ClaimStored)
+    await asyncio.sleep(0.1)
+    assert all(len(probe.outcomes(event.nonce)) == 1 for event in probe.events if isinstance(event, ClaimStored))
+    await stray.close()
+    await probe.close()
+
+
+async def test_a_store_that_stops_lets_what_is_under_way_finish(nats_server: NatsServer) -> None:
+    """Everything that was handed over is known, also what takes several messages."""
+    probe = await Probe.on(nats_server.url)
+    records = [record() for _ in range(100)] + [record("done", b"x" * MB)]
+    for number, written in enumerate(records):
+        probe.put(str(number), written)
+    await probe.store.stop()
+    assert all(isinstance(probe.outcomes(one.nonce)[0], ClaimStored) for one in records)
+    await probe.bus.close()
+
+
+async def test_the_bucket_is_one_that_other_clients_can_look_into(probe: Probe) -> None:
+    """As a key-value bucket, with the state of each claim in a header."""
+    await probe.written("a", record())
+    bucket = await probe.bus.jetstream.key_value("crank_idempotency")
+    assert await bucket.keys() == [key("a")]
+    info = json.loads((await probe.bus.request(f"$JS.API.STREAM.INFO.{STREAM}", b"")).body)["config"]
+    assert (info["discard"], info["max_age"], info["deny_delete"]) == ("new", 0, True)
+    assert info["republish"] == {"src": f"{BUCKET}>", "dest": "crank.claims.>", "headers_only": True}

@@ -49,6 +49,7 @@ bench: $(PEERS)  ## what a request costs, beside a direct one and other routers
 	@mkdir -p bench/results
 	$(BIN)/python -m bench --json bench/results/bench.json --png bench/results/bench.png
 	$(BIN)/python -m bench.selection
+	$(BIN)/python -m bench.recovery
 
 REQUESTS ?= 100000
 SEED ?= 1

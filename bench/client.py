@@ -21,6 +21,7 @@ class Caller:
         self._skip = len(self._inbox) + 1
         self._load: Load | None = None
         self._number = 0
+        self._keys = 0
 
     async def listen(self) -> None:
         """Take replies from now on."""
@@ -36,7 +37,14 @@ class Caller:
 
     async def _send(self, load: Load, slot: int) -> None:
         load.sent(slot)
-        await self._connection.publish(load.subject, PAYLOAD, f"{self._inbox}.{load.number}-{slot}")
+        headers = {"Idempotency-Key": self._key(load)} if load.key else None
+        await self._connection.publish(load.subject, PAYLOAD, f"{self._inbox}.{load.number}-{slot}", headers)
+
+    def _key(self, load: Load) -> str:
+        if load.key == "same":
+            return f"{self._inbox}.{load.number}"
+        self._keys += 1
+        return f"{self._inbox}.new.{self._keys}"
 
     async def _on_reply(self, message: Msg) -> None:
         number, _, slot = message.subject[self._skip :].partition("-")

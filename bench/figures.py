@@ -99,6 +99,9 @@ GOALS = (
     Goal("crank", "pass-through", "p50 at 1 in flight", ALONE, lambda sample: sample.p50_ms, 1.20, True),
     Goal("crank", "pass-through", "throughput at 64", MANY, lambda sample: sample.per_second, 0.60, False),
     Goal("crank", "pass-through", "router CPU a request at 64", MANY, _router_us, 2.0, True),
+    Goal("crank, keyed", "pass-through", "p50 at 1 in flight", ALONE, lambda sample: sample.p50_ms, 1.90, True),
+    Goal("crank, keyed", "pass-through", "throughput at 64", MANY, lambda sample: sample.per_second, 0.35, False),
+    Goal("crank, again", "pass-through", "throughput at 64", MANY, lambda sample: sample.per_second, 0.80, False),
     Goal("SDK, bytes", "bare nats-py", "throughput at 64", MANY, lambda sample: sample.per_second, 0.80, False),
 )
 

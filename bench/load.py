@@ -11,6 +11,8 @@ from time import perf_counter_ns
 
 import msgspec
 
+from bench.paths import Key
+
 # A JSON object of 128 bytes, as the router may look into it; without spaces, as it is when it was read and written.
 PAYLOAD = b'{"text":"' + b"x" * 117 + b'"}'
 assert len(PAYLOAD) == 128
@@ -24,6 +26,7 @@ class Task(msgspec.Struct):
     subject: str
     in_flight: int
     seconds: float
+    key: Key = ""
 
 
 class Figures(msgspec.Struct):
@@ -41,6 +44,7 @@ class Load:
 
     def __init__(self, task: Task, number: int) -> None:
         self.subject = task.subject
+        self.key = task.key
         self.number = number
         """Tells its answers from late ones of a measurement before."""
         self._start = perf_counter_ns()

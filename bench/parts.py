@@ -109,7 +109,7 @@ class Parts:
 
         """
         assert self._bus is not None
-        task = Task(lane.subject, in_flight, seconds)
+        task = Task(lane.subject, in_flight, seconds, lane.key)
         asked = measure_subject(lane.by)
         try:
             answer = await self._bus.request(asked, msgspec.json.encode(task), timeout_s=seconds + 10)

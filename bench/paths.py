@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 VERB, NAME = "echo", "bench"
 WORKER_ID = "bench-1"
@@ -21,14 +21,22 @@ SDK_BYTES = f"crank.worker.{SDK_ID}.{VERB}.bytes"
 SDK_TYPED = f"crank.worker.{SDK_ID}.{VERB}.typed"
 
 
+Key = Literal["", "new", "same"]
+"""The Idempotency-Key of a measurement's requests: none, another one each time, or one for all of them."""
+
+
 class Lane(NamedTuple):
-    """A way from whoever asks (``by``: client or dispatcher) to ``worker``, through ``router`` if there is one."""
+    """A way from whoever asks (``by``: client or dispatcher) to ``worker``, through ``router`` if there is one.
+
+    ``worker`` None: nobody works, but for the first request of each measurement.
+    """
 
     name: str
     subject: str
-    worker: str
+    worker: str | None
     router: str | None = None
     by: str = "client"
+    key: Key = ""
 
 
 REQUESTS = (
@@ -37,6 +45,8 @@ REQUESTS = (
     Lane("nats.micro", MICRO, "nats.micro"),
     Lane("FastStream", FASTSTREAM, "FastStream"),
     Lane("crank", CRANK, "worker", "crank"),
+    Lane("crank, keyed", CRANK, "worker", "crank", key="new"),
+    Lane("crank, again", CRANK, None, "crank", key="same"),
 )
 """A caller's request and its answer. A micro service and FastStream answer it themselves; nobody chooses a worker."""
 

@@ -29,7 +29,8 @@ def show(console: Console, plan: Plan, samples: list[Sample]) -> None:
         console,
         f"\nMedians of {plan.rounds} interleaved rounds, 128 B of JSON. The last four columns are µs of CPU a request, "
         f"by process. Sender and worker are nats-py {ends}; nats.micro and FastStream have no router: they answer by "
-        "themselves.",
+        "themselves. Keyed requests have a new Idempotency-Key each; again is one key, answered from the controller's "
+        "memory. What is kept is on file, with nats-server's default sync_interval (2 minutes).",
     )
     table = _table("request")
     for in_flight in LOADS:

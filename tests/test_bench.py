@@ -57,6 +57,8 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
         for sample in (
             _sample("pass-through", load, number, 1000 / slow, 1.0 * slow, 20.0),
             _sample("crank", load, number, (500 + 100 * number) / slow, 1.1 * slow, 30.0 + 20 * number),
+            _sample("crank, keyed", load, number, 300 / slow, 1.8 * slow, 60.0),
+            _sample("crank, again", load, number, 700 / slow, 1.0 * slow, 20.0),
             _sample("bare nats-py", load, number, 1000 / slow, 1.0, 20.0),
             _sample("SDK, bytes", load, number, 700 / slow, 1.0, 20.0),
         )
@@ -73,6 +75,11 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
     assert cpu.median == pytest.approx(2.5)
     assert not cpu.met
     assert not found["SDK, bytes / bare nats-py", "throughput at 64"].met
+    keyed = found["crank, keyed / pass-through", "p50 at 1 in flight"]
+    assert keyed.median == pytest.approx(1.8)
+    assert keyed.met
+    assert not found["crank, keyed / pass-through", "throughput at 64"].met
+    assert not found["crank, again / pass-through", "throughput at 64"].met
 
 
 def test_a_row_is_the_median_over_the_rounds_and_a_process_that_has_no_part_has_no_cpu() -> None:
@@ -83,6 +90,19 @@ def test_a_row_is_the_median_over_the_rounds_and_a_process_that_has_no_part_has_
     assert (crank.lane.name, crank.per_second, crank.router_us, crank.nats_us) == ("crank", 5, 30.0, 1.0)
     assert direct.router_us is None
     assert rows(samples, REQUESTS, 1) == []
+
+
+def test_a_killed_controllers_successor_answers_with_a_thousand_workers_known(tmp_path: Path) -> None:
+    """`python -m bench.recovery --quick` kills two controllers and tells what their successors took."""
+    figures = tmp_path / "recovery.json"
+    command = [sys.executable, "-m", "bench.recovery", "--quick", "--json", str(figures)]
+    ran = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    told = json.loads(figures.read_bytes())
+    assert told["workers"] == 1000
+    assert len(told["rounds"]) == 2
+    assert all(one["imports_s"] > 0 for one in told["rounds"])
+    assert "its own time" in ran.stdout
 
 
 def test_to_draw_without_what_draws_is_told_before_anything_is_measured(tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Claim(msgspec.Struct, eq=False):
     out_at: float = 0.0
     following: ClaimRecord | None = None
     """What is written as soon as that one is known."""
+    lives: dict[Life, None] = msgspec.field(default_factory=dict)
+    """Those that have to do with it; it is forgotten after the last one."""
     holder: Life | None = None
     attached: dict[Life, None] = msgspec.field(default_factory=dict)
     looking: dict[Life, None] = msgspec.field(default_factory=dict)
@@ -211,6 +213,7 @@ class Claims(dict[str, Claim]):
         claim = self.get(life.claim_key)
         if claim is None:
             return
+        claim.lives.pop(life, None)
         claim.attached.pop(life, None)
         claim.looking.pop(life, None)
         if claim.holder is life:
@@ -362,7 +365,7 @@ class Claims(dict[str, Claim]):
             if claim.mine and claim.holder is not None:
                 if record.state in HELD and now - claim.confirmed_at >= due_s:
                     self._write(claim, msgspec.structs.replace(record, nonce=self._nonce()))
-            elif now - claim.read_at >= due_s:
+            elif (claim.attached or claim.observed_until) and now - claim.read_at >= due_s:
                 self._read(claim)
 
     # Inside ---------------------------------------------------------------------------
@@ -372,6 +375,7 @@ class Claims(dict[str, Claim]):
         claim = self.get(key)
         if claim is None:
             claim = self[key] = Claim(key)
+        claim.lives[life] = None
         return claim
 
     def _record(self, life: Life, step: Put, stands: ClaimRecord | None) -> ClaimRecord:
@@ -483,9 +487,7 @@ class Claims(dict[str, Claim]):
 
     def _forget(self, claim: Claim) -> None:
         """Forget what nobody here has to do with any more."""
-        if claim.attached or claim.looking or claim.out is not None or claim.reading or claim.holder is not None:
-            return
-        if claim.observed_until:
+        if claim.lives or claim.out is not None or claim.reading or claim.observed_until:
             return
         if self.get(claim.key) is claim:
             del self[claim.key]

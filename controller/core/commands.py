@@ -184,6 +184,10 @@ class Reply(msgspec.Struct, frozen=True):
     outcome: Any
 
 
+class Restart(msgspec.Struct, frozen=True):
+    """Have the time that the request may take begin now."""
+
+
 class Pause(msgspec.Struct, frozen=True):
     """Wait so many seconds."""
 
@@ -252,6 +256,7 @@ Step = (
     | Observe
     | Look
     | Reply
+    | Restart
     | Pause
     | Append
     | Bury

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from controller.core import refusals
-from controller.core.commands import Append, Bury, Keep, Look, Put, Reply, Step, Tell
+from controller.core.commands import Append, Bury, Keep, Look, Put, Reply, Restart, Step, Tell
 from controller.core.dispatching import dispatch
 from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
 from controller.core.front import front
@@ -20,7 +20,7 @@ from controller.core.world import Kept, Life, Outcome, Silent, Steps, Told, Worl
 from subjects.claims import FINAL, ClaimRecord, ClaimState, StoredAnswer
 from subjects.errors import ErrorKind, Refusal
 
-LOOK, LOOK_KEPT = Look(), Look(kept=True)
+LOOK, LOOK_KEPT, RESTART = Look(), Look(kept=True), Restart()
 # What a later delivery may find otherwise: a job is tried again after one of these, and dead after any other.
 _PASSING = frozenset(
     {
@@ -114,6 +114,8 @@ def deliver(life: Life, world: World) -> Steps:
             case Free():
                 # Its record went before it was done, which is nobody's doing here: say so, and run nothing.
                 event = yield from _end(life, "dead", refusals.record_missing(), "")
+            case DeadlinePassed():
+                event = yield ATTACH  # an attempt is bounded, and waiting for a lapse is none
             case _:
                 return Silent("left to its next delivery")
 
@@ -121,6 +123,7 @@ def deliver(life: Life, world: World) -> Steps:
 def _attempt(life: Life, record: ClaimRecord, world: World) -> Generator[Step, LifeEvent | None, Outcome | Held]:
     """One try; ``Held`` when the record turned out to be somebody else's."""
     life.over = True
+    yield RESTART
     refusal = yield from front(life, world)
     outcome: Outcome | Held
     if refusal is not None:

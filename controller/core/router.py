@@ -33,6 +33,7 @@ from controller.core.commands import (
     Reply,
     ReplyJson,
     ReplyRefusal,
+    Restart,
     Send,
     SendControl,
     Step,
@@ -225,10 +226,13 @@ class Router:
 
     def _life(self, request: Request) -> Life:
         world, trace = self.world, request.headers.trace
-        timeout_ms = request.headers.timeout_ms or world.timeouts.timeout_ms(request.capability)
         ids = world.chance.randbytes(24).hex()
         trace_id = trace.trace_id if trace is not None else ids[16:]
-        return Life(request, world.now, world.now + (timeout_ms - world.stalled_ms) / 1000, trace_id, ids[:16])
+        return Life(request, world.now, world.now + self._patience_s(request), trace_id, ids[:16])
+
+    def _patience_s(self, request: Request) -> float:
+        timeout_ms = request.headers.timeout_ms or self.world.timeouts.timeout_ms(request.capability)
+        return (timeout_ms - self.world.stalled_ms) / 1000
 
     def _stands_under(self, life: Life, job_id: str) -> None:
         key = life.request.headers.idempotency_key
@@ -319,6 +323,9 @@ class Router:
                 self.claims.observe(life)
             case Reply(outcome):
                 self._reply(life, outcome)
+            case Restart():
+                life.deadline = self.world.now + self._patience_s(life.request)
+                self._timers.set(life, life.deadline)
             case Pause(for_s):
                 life.asked = step
                 self._timers.set((life, step), self.world.now + for_s)

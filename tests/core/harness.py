@@ -220,8 +220,10 @@ class House:
             case Dispatch():
                 self.calls[command.request.reply].dispatches.append(command)
             case Answer() | Refuse():
-                self._replied = self.calls[command.reply]
-                self._replied.replies.append(command)
+                replied = self.calls.get(command.reply)
+                if replied is not None:  # else it is a cancel's
+                    self._replied = replied
+                    replied.replies.append(command)
             case Record(record):
                 assert self._replied is not None
                 if self._replied.request.request_id != record.request_id:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from controller.core.claim import Claim, new_nonce, written_for
 from controller.core.claim_states import FREE as NOTHING
 from controller.core.claim_states import HELD, may
 from controller.core.commands import Command, Linger, Look, Put
@@ -41,57 +42,6 @@ _SWEEPS_A_LEASE = 15
 _OBSERVED_LEASES = 3
 # Keys that nobody here waits for, kept in sight all the same.
 _MAX_OBSERVED = 10_000
-
-
-class Claim(msgspec.Struct, eq=False):
-    """One key. ``record`` and ``seq`` are the last known; times are seconds on the core's clock."""
-
-    key: str
-    seq: int = 0
-    record: ClaimRecord | None = None
-    mine: bool = False
-    """Whether the record is this process's own, acknowledged, and not yet seen replaced."""
-    confirmed_at: float = 0.0
-    """When the write that is acknowledged was handed over: the lease runs from here."""
-    out: ClaimRecord | None = None
-    """The write under way."""
-    out_at: float = 0.0
-    following: ClaimRecord | None = None
-    """What is written as soon as that one is known."""
-    lives: dict[Life, None] = msgspec.field(default_factory=dict)
-    """Those that have to do with it; it is forgotten after the last one."""
-    holder: Life | None = None
-    attached: dict[Life, None] = msgspec.field(default_factory=dict)
-    looking: dict[Life, None] = msgspec.field(default_factory=dict)
-    spent: bool = False
-    """Whether something may have been dispatched under it."""
-    release: bool = False
-    """Whether it is to be forgotten as soon as the write under way is known."""
-    unchanged_since: float = 0.0
-    read_at: float = 0.0
-    reading: bool = False
-    noticed: bool = False
-    observed_until: float = 0.0
-
-    def lapsed(self, now: float) -> bool:
-        """Whether its owner, who is elsewhere, let a whole lease pass."""
-        record = self.record
-        return (
-            record is not None
-            and not self.mine
-            and record.state in HELD
-            and self.read_at - self.unchanged_since >= record.lease_s
-            and now - self.read_at <= record.lease_s
-        )
-
-
-def _attempts(life: Life, step: Put, stands: ClaimRecord) -> int:
-    if life.request.action == "retry":
-        return 0
-    if step.state == "dispatching":
-        return stands.attempts + 1
-    # What was put back without having run does not count.
-    return stands.attempts - (step.state == "waiting" and stands.state == "dispatching" and not life.executed)
 
 
 class Claims(dict[str, Claim]):
@@ -143,7 +93,7 @@ class Claims(dict[str, Claim]):
         ):
             self._spend(claim, step)
             return WON
-        written = self._record(life, step, record)
+        written = written_for(life, step, record, self.world)
         assert may(NOTHING if record is None else record.state, step.state), (record, step.state)
         claim.holder = life
         claim.release = False
@@ -364,7 +314,7 @@ class Claims(dict[str, Claim]):
             due_s = record.lease_s / _LOOKS_A_LEASE
             if claim.mine and claim.holder is not None:
                 if record.state in HELD and now - claim.confirmed_at >= due_s:
-                    self._write(claim, msgspec.structs.replace(record, nonce=self._nonce()))
+                    self._write(claim, msgspec.structs.replace(record, nonce=new_nonce(self.world)))
             elif (claim.attached or claim.observed_until) and now - claim.read_at >= due_s:
                 self._read(claim)
 
@@ -377,47 +327,6 @@ class Claims(dict[str, Claim]):
             claim = self[key] = Claim(key)
         claim.lives[life] = None
         return claim
-
-    def _record(self, life: Life, step: Put, stands: ClaimRecord | None) -> ClaimRecord:
-        request, offer = life.request, step.offer
-        nonce, again = self._nonce(), step.state == "dispatching"
-        if stands is None:
-            return ClaimRecord(
-                state=step.state,
-                nonce=nonce,
-                owner=self.world.owner,
-                caller=request.caller,
-                capability=request.capability,
-                key=life.key,
-                fingerprint=life.fingerprint,
-                request_id=request.request_id,
-                lease_s=self.world.limits.lease_s,
-                window_s=self.world.limits.window_s,
-                idempotent=offer is not None and offer.spec.idempotent,
-                attempts=int(again),
-                worker=offer.worker.id if offer is not None else "",
-                answer=step.answer,
-                job=request.action in ("submit", "job", "retry"),
-                published=step.published,
-                retries=int(request.action == "retry"),
-                reason=step.reason,
-            )
-        return msgspec.structs.replace(
-            stands,
-            state=step.state,
-            nonce=nonce,
-            # Whoever called it unknown is not the one who may still know.
-            owner=stands.owner if step.state == "unknown" else self.world.owner,
-            request_id=request.request_id if request.action == "request" else stands.request_id,
-            lease_s=self.world.limits.lease_s,
-            idempotent=offer.spec.idempotent if offer is not None else stands.idempotent,
-            attempts=_attempts(life, step, stands),
-            worker=offer.worker.id if offer is not None else stands.worker,
-            answer=step.answer,
-            published=step.published or (stands.published and request.action != "retry"),
-            retries=stands.retries + (stands.state == "dead" and request.action == "retry"),
-            reason=step.reason,
-        )
 
     def _spend(self, claim: Claim, step: Put) -> None:
         if step.state == "dispatching":
@@ -492,6 +401,3 @@ class Claims(dict[str, Claim]):
         if self.get(claim.key) is claim:
             del self[claim.key]
             self.watched.pop(claim.key, None)
-
-    def _nonce(self) -> str:
-        return self.world.chance.randbytes(8).hex()

@@ -81,6 +81,7 @@ def _follow(
 ) -> Generator[Step, LifeEvent | None, Outcome | Again]:
     """What comes back from one dispatch."""
     executed, frames = life.executed + 1, 0
+    life.chunks, life.content_type, life.kept_bytes = None, None, 0
     while True:
         match event:
             case Frame():
@@ -93,7 +94,7 @@ def _follow(
                 frames += 1
                 if event.kind != "end":
                     _keep(life, event, world)
-                    event = yield Forward(event)
+                    event = yield FOLLOW if life.delivery else Forward(event)
                     continue
                 if event.fault is None:
                     life.executed = executed
@@ -149,14 +150,13 @@ def _keep(life: Life, frame: Frame, world: World) -> None:
     """What was streamed is the answer of those who ask again, as long as it is not too long."""
     if not life.key or frame.kind != "chunk":
         return
-    if life.chunks is None:
-        if life.frames:
-            return  # it grew too long
-        life.chunks, life.content_type = [], frame.content_type
-    life.chunks.append(frame.body)
     life.kept_bytes += len(frame.body)
     if life.kept_bytes > world.limits.max_kept_bytes:
         life.chunks = None
+        return
+    if life.chunks is None:
+        life.chunks, life.content_type = [], frame.content_type
+    life.chunks.append(frame.body)
 
 
 def _again_or(refusal: Refusal, life: Life, offer: Offer, world: World, *, retryable: bool) -> Refusal | Again:

@@ -134,8 +134,10 @@ def _attempt(life: Life, record: ClaimRecord, world: World) -> Generator[Step, L
         return outcome
     tried = record.attempts + (life.executed > 0)
     answer = answer_of(life, outcome, world)
-    if answer is not None and answer.error is None:
-        return (yield from _ended(life, "done", answer))
+    if answer is not None and not isinstance(outcome, Refusal):
+        if answer.error is None:
+            return (yield from _ended(life, "done", answer))
+        return (yield from _ended(life, "dead", answer, ErrorKind.TOO_LARGE))  # done, and too long to be kept
     if not isinstance(outcome, Refusal):
         return (yield from _put_back(life, tried, 0.0))
     if outcome.kind is ErrorKind.CANCELLED:

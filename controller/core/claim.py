@@ -1,0 +1,109 @@
+"""Owns one key's entry in ``claims``, and the record that a life has written under it. It changes nothing by itself."""
+
+from __future__ import annotations
+
+import msgspec
+
+from controller.core.claim_states import HELD
+from controller.core.commands import Put
+from controller.core.world import Life, World
+from subjects.claims import ClaimRecord
+
+
+class Claim(msgspec.Struct, eq=False):
+    """One key. ``record`` and ``seq`` are the last known; times are seconds on the core's clock."""
+
+    key: str
+    seq: int = 0
+    record: ClaimRecord | None = None
+    mine: bool = False
+    """Whether the record is this process's own, acknowledged, and not yet seen replaced."""
+    confirmed_at: float = 0.0
+    """When the write that is acknowledged was handed over: the lease runs from here."""
+    out: ClaimRecord | None = None
+    """The write under way."""
+    out_at: float = 0.0
+    following: ClaimRecord | None = None
+    """What is written as soon as that one is known."""
+    lives: dict[Life, None] = msgspec.field(default_factory=dict)
+    """Those that have to do with it; it is forgotten after the last one."""
+    holder: Life | None = None
+    attached: dict[Life, None] = msgspec.field(default_factory=dict)
+    looking: dict[Life, None] = msgspec.field(default_factory=dict)
+    spent: bool = False
+    """Whether something may have been dispatched under it."""
+    release: bool = False
+    """Whether it is to be forgotten as soon as the write under way is known."""
+    unchanged_since: float = 0.0
+    read_at: float = 0.0
+    reading: bool = False
+    noticed: bool = False
+    observed_until: float = 0.0
+
+    def lapsed(self, now: float) -> bool:
+        """Whether its owner, who is elsewhere, let a whole lease pass."""
+        record = self.record
+        return (
+            record is not None
+            and not self.mine
+            and record.state in HELD
+            and self.read_at - self.unchanged_since >= record.lease_s
+            and now - self.read_at <= record.lease_s
+        )
+
+
+def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World) -> ClaimRecord:
+    """The record that ``step`` asks for, over what ``stands`` there."""
+    request, offer = life.request, step.offer
+    nonce, again = new_nonce(world), step.state == "dispatching"
+    if stands is None:
+        return ClaimRecord(
+            state=step.state,
+            nonce=nonce,
+            owner=world.owner,
+            caller=request.caller,
+            capability=request.capability,
+            key=life.key,
+            fingerprint=life.fingerprint,
+            request_id=request.request_id,
+            lease_s=world.limits.lease_s,
+            window_s=world.limits.window_s,
+            idempotent=offer is not None and offer.spec.idempotent,
+            attempts=int(again),
+            worker=offer.worker.id if offer is not None else "",
+            answer=step.answer,
+            job=request.action in ("submit", "job", "retry"),
+            published=step.published,
+            retries=int(request.action == "retry"),
+            reason=step.reason,
+        )
+    return msgspec.structs.replace(
+        stands,
+        state=step.state,
+        nonce=nonce,
+        # Whoever called it unknown is not the one who may still know.
+        owner=stands.owner if step.state == "unknown" else world.owner,
+        request_id=request.request_id if request.action == "request" else stands.request_id,
+        lease_s=world.limits.lease_s,
+        idempotent=offer.spec.idempotent if offer is not None else stands.idempotent,
+        attempts=_attempts(life, step, stands),
+        worker=offer.worker.id if offer is not None else stands.worker,
+        answer=step.answer,
+        published=step.published or (stands.published and request.action != "retry"),
+        retries=stands.retries + (stands.state == "dead" and request.action == "retry"),
+        reason=step.reason,
+    )
+
+
+def _attempts(life: Life, step: Put, stands: ClaimRecord) -> int:
+    if life.request.action == "retry":
+        return 0
+    if step.state == "dispatching":
+        return stands.attempts + 1
+    # What was put back without having run does not count.
+    return stands.attempts - (step.state == "waiting" and stands.state == "dispatching" and not life.executed)
+
+
+def new_nonce(world: World) -> str:
+    """What tells one write from every other one."""
+    return world.chance.randbytes(8).hex()

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DONE, FAILED, USAGE, NOBODY = 0, 1, 2, 3
+EMPTY_BODY = "Mind that the body was empty: no DATA was given."
 
 
 def end(message: str, code: int) -> NoReturn:
@@ -43,6 +44,17 @@ def say(message: str) -> None:
     click.echo("\n".join(_wrapped(line, "") for line in message.split("\n")), err=True)
 
 
+def ask_first(warning: str, question: str, *, yes: bool) -> None:
+    """Go on only when whoever is at the terminal says so; ``yes`` says it beforehand, for scripts."""
+    if yes:
+        return
+    say(warning)
+    if not sys.stdin.isatty():
+        raise click.UsageError("nobody can be asked here; say --yes to do it")
+    if not click.confirm(question, err=True):
+        end("Nothing was changed.", FAILED)
+
+
 def called() -> str:
     """How whoever started this command can start the next one."""
     if shutil.which("crank"):
@@ -50,10 +62,12 @@ def called() -> str:
     return "python -m crank" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
 
 
-def run_client(work: Coroutine[Any, Any, T], *, as_json: bool, body_hint: str = "") -> T:
+def run_client(
+    work: Coroutine[Any, Any, T], *, as_json: bool, hint: Callable[[CrankError], str] = lambda error: ""
+) -> T:
     """Run ``work``, which asks a controller, and turn its failure into text and exit code.
 
-    ``body_hint`` is told to a person with a refusal of what was sent.
+    ``hint`` says what this command can tell a person beside the failure itself, or "".
     """
     import asyncio
 
@@ -66,8 +80,8 @@ def run_client(work: Coroutine[Any, Any, T], *, as_json: bool, body_hint: str = 
             click.echo(json_problem(error))
         else:
             click.echo(told(error), err=True)
-            if body_hint and error.code in (400, 422):
-                say(f"  {body_hint}")
+            if more := hint(error):
+                click.echo("\n".join(_wrapped(line, "  ") for line in more.split("\n")), err=True)
         raise click.exceptions.Exit(NOBODY if isinstance(error, Unreachable) else FAILED) from None
 
 
@@ -78,6 +92,8 @@ def json_problem(error: CrankError) -> bytes:
     from crank.cli.show import friendly_meta
 
     failed = {"ok": False, "code": error.code, "problem": error.problem, "meta": friendly_meta(error.meta)}
+    if error.idempotency_key is not None:
+        failed["idempotency_key"] = error.idempotency_key
     return msgspec.json.encode(failed)
 
 

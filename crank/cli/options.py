@@ -38,6 +38,19 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")(command)
 
 
+def limit_option(command: F) -> F:
+    """``--limit``: how many items of a list."""
+    return click.option(
+        "--limit", type=click.IntRange(1, 1_000_000), default=200, show_default=True, metavar="N",
+        help="Show at most so many.",
+    )(command)  # fmt: skip
+
+
+def yes_option(command: F) -> F:
+    """``--yes``: without being asked."""
+    return click.option("--yes", is_flag=True, help="Do it without asking first.")(command)
+
+
 class NatsUrl(click.ParamType[str]):
     """The address of a NATS server, or several, separated by commas."""
 
@@ -73,6 +86,24 @@ class Token(click.ParamType[str]):
 
         if not is_token(value):
             _wrong(f"{value!r} is not {TOKEN_RULE}", self, param, ctx)
+        return str(value)
+
+
+class Key(click.ParamType[str]):
+    """An idempotency key, or what it begins with: ``room`` characters are kept free."""
+
+    name = "key"
+
+    def __init__(self, room: int = 0) -> None:
+        self._room = room
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """``value``, or wrong usage."""
+        from subjects.claims import KEY_RULE, is_key
+
+        if not is_key(value + "." * self._room):
+            less = f"; here it is followed by {self._room} more" if self._room else ""
+            _wrong(f"{value!r:.100} is not {KEY_RULE}{less}", self, param, ctx)
         return str(value)
 
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from crank.cli.endings import run_client
-from crank.cli.options import (
-    CapabilityName,
-    HeaderLine,
-    JsonObject,
-    TokenCount,
-    json_option,
-    nats_option,
-    read_data,
-)
+from crank.cli.endings import EMPTY_BODY, called, run_client
+from crank.cli.options import CapabilityName, Key, json_option, nats_option, read_data
+from crank.cli.saying import said_options
 
 if TYPE_CHECKING:
-    from callers import Answer, Frame
+    from callers import Answer, CrankError, Frame
     from callers.asking import Options
     from crank.cli import show
 
-_MAX_TIMEOUT_MS = 86_400_000
 # \b keeps click from joining the lines.
 _EXAMPLES = """\b
 Examples:
@@ -36,18 +29,12 @@ Examples:
 @click.command(epilog=_EXAMPLES)
 @click.argument("capability", metavar="VERB:NAME", type=CapabilityName())
 @click.argument("data", required=False, metavar="[DATA|@FILE|-]")
-@click.option("--timeout-ms", type=click.IntRange(1, _MAX_TIMEOUT_MS), help="How long the answer may take.")
-@click.option("--priority", type=click.Choice(["low", "normal", "high"]), help="Passed on to the worker.")
-@click.option("--version", "version_range", metavar="RANGE", help="Which versions will do, such as ^1.2 or '>=2,<3'.")
-@click.option("--budget-tokens", type=TokenCount(), metavar="N", help="The most that it may cost.")
+@click.option("--key", type=Key(), metavar="KEY", help="Done once, however often it is asked for with this key.")
 @click.option(
-    "--constraints", type=JsonObject(), metavar="JSON",
-    help="What the worker must have, such as '{\"gpu_count\": 1}': numbers mean at least, the rest means equal.",
+    "--on-duplicate", type=click.Choice(["attach", "reject"]),
+    help="While the first with this key runs: wait for its answer, the default, or be refused.",
 )  # fmt: skip
-@click.option(
-    "--header", "headers", metavar="KEY=VALUE", type=HeaderLine(), multiple=True, help="Sent along; may be repeated."
-)
-@click.option("--content-type", metavar="TYPE", help="Of DATA; default application/json, or what a file's name says.")
+@said_options
 @click.option("--stream", is_flag=True, help="Print each piece of the answer as it comes.")
 @click.option("--dry-run", is_flag=True, help="Decide and tell what was decided; run nothing.")
 @json_option
@@ -55,13 +42,9 @@ Examples:
 def request(
     capability: str,
     data: str | None,
-    timeout_ms: int | None,
-    priority: Literal["low", "normal", "high"] | None,
-    version_range: str | None,
-    budget_tokens: float | None,
-    constraints: dict[str, Any] | None,
-    headers: tuple[tuple[str, str], ...],
-    content_type: str | None,
+    key: str | None,
+    on_duplicate: Literal["attach", "reject"] | None,
+    said: Options,
     stream: bool,
     dry_run: bool,
     as_json: bool,
@@ -73,22 +56,25 @@ def request(
     DATA is the body: text, @FILE for a file's content, - for standard input.
     """
     body, guessed = read_data(data)
-    options: Options = {"headers": dict(headers), "dry_run": dry_run}
-    if timeout_ms is not None:
-        options["timeout_ms"] = timeout_ms
-    if priority is not None:
-        options["priority"] = priority
-    if version_range is not None:
-        options["version"] = version_range
-    if budget_tokens is not None:
-        options["budget_tokens"] = budget_tokens
-    if constraints is not None:
-        options["constraints"] = constraints
-    if (label := content_type or guessed) is not None:
-        options["content_type"] = label
+    options: Options = {**said, "dry_run": dry_run}
+    if key is not None:
+        options["idempotency_key"] = key
+    if on_duplicate is not None:
+        options["on_duplicate"] = on_duplicate
+    if guessed is not None:
+        options.setdefault("content_type", guessed)
     work = _ask(capability, body, options, stream, as_json, nats_url, prefix)
-    hint = "Mind that the body was empty: no DATA was given." if data is None else ""
-    run_client(work, as_json=as_json, body_hint=hint)
+    run_client(work, as_json=as_json, hint=lambda error: _hint(error, data is None))
+
+
+def _hint(error: CrankError, empty: bool) -> str:
+    if empty and error.code in (400, 422):
+        return EMPTY_BODY
+    told_when = error.problem.retry_after_ms is not None
+    if error.kind == "outcome_unknown" and error.idempotency_key is not None and not told_when:
+        which = f"--capability {error.capability} --key {shlex.quote(error.idempotency_key)}"
+        return f"When you know what became of it: {called()} resolve {which} --done ANSWER, or --release"
+    return ""
 
 
 async def _ask(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _MOST_PRETTY_BYTES = 256 * 1024
 # A table in a file or pipe is for grep and awk: no cell is broken.
 _PIPE_WIDTH = 500
+# Below the first number of seconds: in this many seconds, with this many digits, called so.
+_UNITS = ((7200, 60, 0, "min"), (48 * 3600, 3600, 1, "h"), (float("inf"), 86_400, 0, "d"))
 
 
 def console() -> Console:
@@ -111,14 +113,14 @@ def _readable(raw: bytes, content_type: str) -> str:
     return "\n".join(printable(line) for line in text.removesuffix("\n").split("\n"))
 
 
-def who(frame: Frame, elapsed_ms: float) -> None:
-    """One dim line on a terminal's stderr: who did it, and how long it took."""
+def who(frame: Frame, elapsed_ms: float | None = None) -> None:
+    """One dim line on a terminal's stderr: who did it, and how long it took where somebody waited for it."""
     if sys.stderr.isatty():
         click.secho(who_line(frame.meta, elapsed_ms), err=True, dim=True)
 
 
-def who_line(headers: Mapping[str, str], elapsed_ms: float) -> str:
-    """Worker, version, attempts, controller and time of an answer with these reply headers."""
+def who_line(headers: Mapping[str, str], elapsed_ms: float | None) -> str:
+    """Worker, version, attempts, controller and, where known, time of an answer with these reply headers."""
     meta = friendly_meta(headers)
     attempts = meta.get("attempts", 0)
     parts = [
@@ -126,10 +128,19 @@ def who_line(headers: Mapping[str, str], elapsed_ms: float) -> str:
         f"version {meta['version']}" if "version" in meta else "",
         f"{attempts} attempt{'' if attempts == 1 else 's'}",
         f"by {meta.get('controller', '?')}",
-        f"{elapsed_ms:.1f} ms",
+        f"{elapsed_ms:.1f} ms" if elapsed_ms is not None else "",
         "replayed" if meta.get("replayed") else "",
     ]
     return printable(" · ".join(part for part in parts if part))
+
+
+def age(seconds: object) -> str:
+    """A duration for a table: ``0.4 s``, ``12 s``, ``3 min``, ``2.5 h``, ``4 d``; "" for what is none."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds < float("inf"):
+        return ""
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return next(f"{seconds / unit:.{digits}f} {name}" for limit, unit, digits, name in _UNITS if seconds < limit)
 
 
 class Pieces:

@@ -185,7 +185,9 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """Have the time that the request may take begin now."""
+    """Have the time that the request may take begin now: its own, or ``for_s``."""
+
+    for_s: float | None = None
 
 
 class Pause(msgspec.Struct, frozen=True):

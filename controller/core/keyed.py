@@ -7,7 +7,7 @@ knows whether the work was done, the record says *unknown* until its worker answ
 from __future__ import annotations
 
 from controller.core import refusals
-from controller.core.commands import Pause, Put, Release, Reply
+from controller.core.commands import Pause, Put, Release, Reply, Restart
 from controller.core.dispatching import dispatch
 from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, Lost, Unsure, Won
 from controller.core.pools import Group
@@ -47,7 +47,13 @@ def keyed(life: Life, group: Group, world: World) -> Steps:
 
 
 def _settle(life: Life, world: World, outcome: Outcome, answer: StoredAnswer) -> Steps:
-    """Store the answer, then send it; where another one stands already, send that."""
+    """Store the answer, then send it; where another one stands already, send that.
+
+    Storing goes on when the caller waits no more, and its lease is renewed meanwhile.
+    """
+    patience = Restart(world.limits.window_s)
+    if life.replied:
+        yield patience
     event = yield Put("done", answer=answer)
     while True:
         match event:
@@ -72,6 +78,7 @@ def _settle(life: Life, world: World, outcome: Outcome, answer: StoredAnswer) ->
                     event = yield Put("done", answer=answer)
             case DeadlinePassed() | Cancelled() if not life.replied:
                 yield Reply(refusals.unstored(life))
+                yield patience
                 event = yield LINGER
             case _:
                 return Silent("the answer could not be stored") if life.replied else refusals.unstored(life)

@@ -68,7 +68,11 @@ def _ending(outcome: Outcome) -> tuple[Status, str, str | None]:
             return ("error" if kind.suffix in _SERVER_FAULTS else "rejected"), kind.suffix, detail
         case Kept(answer, status):
             error = answer.error
-            return "success" if error is None else "error", status or "replayed", error.text if error is not None else None
+            return (
+                "success" if error is None else "error",
+                status or "replayed",
+                error.text if error is not None else None,
+            )
         case Told(body):
             return "success", str(body.get("status", "told")), None
         case Silent(why):

@@ -51,11 +51,14 @@ def bad_input(request: Request, mismatch: Mismatch) -> Refusal:
     return Refusal(ErrorKind.INVALID_INPUT, detail, offences=(Offence(mismatch.path, mismatch.message),))
 
 
-def unprotected(reason: str) -> Refusal:
+def unprotected(life: Life, reason: str) -> Refusal:
     """503: a keyed request is never run without the protection it asks for."""
-    hint = "If running it twice does no harm, send it without Idempotency-Key."
-    detail = f"The key cannot be protected: {reason}. Nothing ran. {hint}"
-    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS)
+    if life.executed:
+        detail = f"The work may have been done, and is not tried again: its key cannot be protected now ({reason})."
+    else:
+        hint = "If running it twice does no harm, send it without Idempotency-Key."
+        detail = f"The key cannot be protected: {reason}. Nothing ran. {hint}"
+    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=life.executed > 0)
 
 
 def key_reused(request: Request) -> Refusal:

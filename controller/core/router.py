@@ -323,8 +323,8 @@ class Router:
                 self.claims.observe(life)
             case Reply(outcome):
                 self._reply(life, outcome)
-            case Restart():
-                life.deadline = self.world.now + self._patience_s(life.request)
+            case Restart(for_s):
+                life.deadline = self.world.now + (self._patience_s(life.request) if for_s is None else for_s)
                 self._timers.set(life, life.deadline)
             case Pause(for_s):
                 life.asked = step
@@ -386,7 +386,8 @@ class Router:
         self._live -= 1
         self.lingering += 1
         life.replied, life.hurried = True, False
-        life.deadline = self.world.now + self.world.limits.window_s
+        # Its worker was told how long it may take; an answer that is this late was lost on the way.
+        life.deadline = self.world.now + max(self.world.limits.lease_s, life.deadline - life.arrived_at)
         self._timers.set(life, life.deadline)
 
     def _tell(self, life: Life, outcome: Outcome) -> None:

@@ -41,9 +41,9 @@ def secure(life: Life, world: World, state: ClaimState, offer: Offer | None = No
         case Held():
             return (yield from found(life, world, event))
         case Lost(reason):
-            return refusals.unprotected(reason)
+            return refusals.unprotected(life, reason)
         case Unsure():
-            refusal = refusals.unprotected("JetStream does not acknowledge the claim")
+            refusal = refusals.unprotected(life, "JetStream does not acknowledge the claim")
         case _:
             refusal = refusals.interrupted(event, life, world, "claiming the key")
             if isinstance(event, GivenUp):
@@ -87,7 +87,7 @@ def found(life: Life, world: World, held: Held) -> Secured:
             case Free():
                 return AGAIN
             case Lost(reason):
-                return refusals.unprotected(reason)
+                return refusals.unprotected(life, reason)
             case _:
                 return refusals.interrupted(event, life, world, "waiting for the first request with this key")
 

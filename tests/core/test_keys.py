@@ -314,6 +314,36 @@ def test_a_deadline_after_the_dispatch_answers_that_caller_only() -> None:
     assert (one.router.live, one.router.lingering) == (0, 0)
 
 
+def test_an_answer_that_never_comes_ends_as_unknown() -> None:
+    """Its worker lives, and had its time: what it sent was lost on the way."""
+    one = house()
+    call = one.request(idempotency_key="k", timeout_ms=100)
+    one.advance(14.0)
+    assert call.kind is ErrorKind.DEADLINE
+    assert one.stores.only().state == "dispatching"
+    one.advance(3.0)
+    assert one.stores.only().state == "unknown"
+    assert one.router.lingering == 0
+    assert one.request(idempotency_key="k").kind is ErrorKind.OUTCOME_UNKNOWN
+
+
+def test_what_ran_once_is_not_called_untouched_when_the_store_fails_later() -> None:
+    """A second attempt that cannot be protected may follow one that ran."""
+    one = House(timeout_ms=100_000, answers_claims=False)
+    for worker_id in ("w-1", "w-2"):
+        one.register(worker_id, spec(idempotent=True))
+    call = one.request(idempotency_key="k")
+    one.store_answers()
+    one.now += 8.0
+    one.answers(call, Fault(500, "later", retryable=True))
+    assert not call.replies
+    one.stores.away = "no server"
+    one.store_answers()
+    assert call.kind is ErrorKind.STORE_UNAVAILABLE
+    assert call.refusal.maybe_executed
+    assert "Nothing ran" not in call.refusal.detail
+
+
 def test_a_cancel_after_the_dispatch_stops_the_worker_and_keeps_what_it_says() -> None:
     """499 to the caller; the worker's last word is the answer."""
     one = house()

@@ -118,9 +118,10 @@ class Link(NamedTuple):
     stores: Callable[[ControllerSettings, Callable[[Event], None], Container[str]], tuple[Store, ...]]
 
 
-def _stores_of(
+def stores_of(
     bus: Bus, streams: Streams, settings: ControllerSettings, feed: Callable[[Event], None], wanted: Container[str]
 ) -> tuple[Store, ...]:
+    """The stores of claims and jobs on ``bus``."""
     subjects, replicas = Subjects(settings.prefix), settings.replicas
     claims = ClaimStore(
         bus, streams, subjects, replicas=replicas, max_bytes=settings.claims_max_bytes, feed=feed, wanted=wanted
@@ -234,7 +235,7 @@ class Controller:
         name = f"crank-controller {self.settings.controller_id}"
         bus = await Bus.connect(self.settings.nats_url, name=name, on_reconnect=self._reconnected)
         streams = Streams(bus)
-        return Link(bus, streams, partial(Tail, bus), partial(_stores_of, bus, streams))
+        return Link(bus, streams, partial(Tail, bus), partial(stores_of, bus, streams))
 
     async def _replayed(self, registry: RegistryLog) -> None:
         try:

@@ -128,11 +128,3 @@ class ClaimStore:
             log.error("%s was gone, and is made anew: what it held is forgotten", spec.name)
         finally:
             self._making.discard(spec.name)
-
-
-class NoClaims:
-    """Refuses every key: running a keyed request unprotected would break the promise that the key asks for."""
-
-    def why_not(self) -> str:
-        """Why keys cannot be protected here."""
-        return "this controller keeps no idempotency keys yet"

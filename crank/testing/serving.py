@@ -1,6 +1,6 @@
 """Owns workers, a controller and a client in one process: what a test of handlers needs, without NATS or a port.
 
-The core, the edges and the SDK are the real ones; only the network and the registry's stream are kept in memory.
+The core, the edges and the SDK are the real ones; only the network and JetStream are in memory.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from callers import Client
-from controller.app import Controller, Link
+from controller.app import Controller, Link, stores_of
 from controller.settings import ControllerSettings
 from crank.testing.exchange import Exchange, MemoryBus
 from crank.testing.streams import MemoryStreams
@@ -58,7 +59,8 @@ async def serving(
     if unknown := settings.keys() - Settings.__annotations__.keys():
         raise TypeError(f"no setting {', '.join(unknown)}; there are {', '.join(Settings.__annotations__)}")
     _check(workers, overrides or {})
-    exchange, streams = Exchange(), MemoryStreams()
+    exchange = Exchange()
+    streams = MemoryStreams(MemoryBus(exchange))
     values: dict[str, Any] = {**settings, "drain_timeout_s": drain_timeout_s, "_env_prefix": _NOBODYS_VARIABLES}
     controller = Controller(ControllerSettings(**values))
     prefix = controller.settings.prefix
@@ -67,7 +69,8 @@ async def serving(
         client = await stack.enter_async_context(await Client.on(caller, prefix))
         stack.push_async_callback(caller.flush)
         stack.push_async_callback(controller.stop)
-        await controller.start(Link(MemoryBus(exchange), streams, streams.tail))
+        bus = MemoryBus(exchange)
+        await controller.start(Link(bus, streams, streams.tail, partial(stores_of, bus, streams)))
         for ident, worker in _named(workers):
             running = Running(worker, ident, prefix, overrides)
             await stack.enter_async_context(_served(running, MemoryBus(exchange), drain_timeout_s))

@@ -1,52 +1,35 @@
-"""Owns the registry's stream in memory: appending under an expected sequence, the last of a subject, following it.
+"""Owns the streams of a test, each in memory: making them, and following one.
 
-It begins empty and ends with the test. ``controller.edge.registry_log`` uses it as it uses JetStream.
+Everything else of ``bus.Streams`` goes over the bus, to ``crank.testing.jetstream``, as it goes to JetStream.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable
+from functools import partial
 
-from bus import Conflict, Entry, Stored, Streams, StreamSpec, Tail, Unstored
-from subjects.headers import build_block
+from bus import Bus, Entry, Streams, StreamSpec, Tail
+from crank.testing.jetstream import MemoryStream
 
 
 class MemoryStreams(Streams):
-    """One stream."""
+    """The streams that were asked for."""
 
-    def __init__(self) -> None:
-        self._last: dict[str, Entry] = {}
-        self._seq = 0
-        self._followers: list[Callable[[Entry], None]] = []
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus)
+        self._made: dict[str, MemoryStream] = {}
+
+    async def made(self, spec: StreamSpec) -> MemoryStream:
+        """The stream, as it should be."""
+        if spec.name not in self._made:
+            self._made[spec.name] = MemoryStream(self._bus, spec)
+            await self._made[spec.name].start()
+        return self._made[spec.name]
 
     async def ensure(self, spec: StreamSpec) -> list[str]:
-        """It is there, as it should be."""
+        """Make it unless it is there."""
+        await self.made(spec)
         return []
-
-    async def append(
-        self,
-        subject: str,
-        body: bytes,
-        *,
-        expected_seq: int,
-        headers: tuple[tuple[str, str], ...],
-        ttl: timedelta | None,
-    ) -> Stored | Conflict | Unstored:
-        """Store ``body`` if the last message on ``subject`` still has ``expected_seq``; nothing here is forgotten."""
-        last = self._last.get(subject)
-        if (last.seq if last is not None else 0) != expected_seq:
-            return Conflict()
-        self._seq += 1
-        entry = self._last[subject] = Entry(self._seq, subject, build_block(headers), body)
-        for follow in self._followers:
-            asyncio.get_running_loop().call_soon(follow, entry)
-        return Stored(self._seq)
-
-    async def read_last(self, stream: str, subject: str) -> Entry | None:
-        """The last message on ``subject``, or None."""
-        return self._last.get(subject)
 
     def tail(
         self,
@@ -55,31 +38,31 @@ class MemoryStreams(Streams):
         on_restart: Callable[[], None],
         on_replayed: Callable[[], None],
     ) -> Tail:
-        """Follow the stream."""
-        return _MemoryTail(self._last, self._followers, on_entry, on_replayed)
+        """Follow a stream."""
+        return _MemoryTail(partial(self.made, spec), on_entry, on_replayed)
 
 
 class _MemoryTail(Tail):
     def __init__(
         self,
-        stored: dict[str, Entry],
-        followers: list[Callable[[Entry], None]],
+        made: Callable[[], Awaitable[MemoryStream]],
         on_entry: Callable[[Entry], None],
         on_replayed: Callable[[], None],
     ) -> None:
-        self._stored, self._followers = stored, followers
+        self._made = made
         self._on_entry, self._on_replayed = on_entry, on_replayed
 
     async def start(self) -> None:
         """Hand over what is stored, and then what comes."""
-        for entry in sorted(self._stored.values()):
+        stream = await self._made()
+        for entry in stream.entries:
             self._on_entry(entry)
-        self._followers.append(self._on_entry)
+        stream.followers.append(self._on_entry)
         self._on_replayed()
 
     async def stop(self) -> None:
         """Follow no more."""
-        self._followers.remove(self._on_entry)
+        (await self._made()).followers.remove(self._on_entry)
 
     def check(self) -> None:
         """It cannot have gone back."""

@@ -59,7 +59,8 @@ def main(seconds: float, rate: float, seed: int, json_file: Path | None, keep: b
     if json_file is not None:
         json_file.write_bytes(report.as_json(plan, story, late_s, broken))
     if broken or keep:
-        console.print(f"Logs and executions are in {folder}", highlight=False, soft_wrap=True)
+        (folder / "attempts.jsonl").write_bytes(report.attempts(story))
+        console.print(f"Logs, executions and attempts are in {folder}", highlight=False, soft_wrap=True)
     else:
         shutil.rmtree(folder)
     sys.exit(1 if broken else 0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -86,6 +87,14 @@ def _show_work(console: Console, plan: Plan, story: Story, late_s: float) -> Non
     for status, count in sorted(states.items()):
         table.add_row(f"  {status}", f"{count:,}")
     console.print(table)
+
+
+def attempts(story: Story) -> bytes:
+    """What every caller asked and heard, one a line, for whoever looks for the reason; bodies are cut."""
+    short = (
+        replace(one, body=b"", detail=one.detail or one.body[:200].decode(errors="replace")) for one in story.attempts
+    )
+    return b"".join(msgspec.json.encode(one) + b"\n" for one in short)
 
 
 def as_json(plan: Plan, story: Story, late_s: float, broken: Mapping[str, list[str]]) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from bus import Bus, Streams, Subscription, Tail
 from bus.connection import BusError
@@ -19,6 +19,7 @@ from controller.core.world import Limits, World
 from controller.driver import Driver
 from controller.edge.admin import Admin
 from controller.edge.claims import ClaimStore
+from controller.edge.desk import Desk
 from controller.edge.dice import Dice
 from controller.edge.inbound import Inbound
 from controller.edge.jobs import JobStreams
@@ -41,6 +42,8 @@ log = logging.getLogger("crank.controller")
 _REPLAY_TIMEOUT_S = 60.0
 # The router's own lines in a reply, each of a known length.
 _REPLY_HEADERS_BYTES = 2048
+# A job whose controller died is delivered again after this; one that is worked on says so three times a lease.
+_ACK_WAIT_LEASES = 2
 # How often a draining controller looks whether its last request is done.
 _DRAIN_POLL_S = 0.02
 
@@ -85,57 +88,12 @@ class _Loop:
             self._timer.cancel()
 
 
-class Store(Protocol):
-    """A store of claims or of jobs, and the commands that it carries out."""
-
-    @property
-    def handlers(self) -> Mapping[type[Any], Callable[[Any], Event | None]]:
-        """Its methods, by command."""
-        ...
-
-    async def start(self) -> None:
-        """Make sure that it is there, and listen."""
-        ...
-
-    async def stop(self) -> None:
-        """Let what is under way finish, for a while."""
-        ...
-
-    def check(self) -> None:
-        """The connection came back."""
-        ...
-
-
 class Link(NamedTuple):
-    """What a controller stands on: a connection, the streams behind it, and its stores of claims and jobs.
-
-    ``stores`` makes these from the settings, the way into the driver, and the keys that the core wants to hear of.
-    """
+    """What a controller stands on: a connection, and the streams behind it."""
 
     bus: Bus
     streams: Streams
     tail: TailOf
-    stores: Callable[[ControllerSettings, Callable[[Event], None], Container[str]], tuple[Store, ...]]
-
-
-def stores_of(
-    bus: Bus, streams: Streams, settings: ControllerSettings, feed: Callable[[Event], None], wanted: Container[str]
-) -> tuple[Store, ...]:
-    """The stores of claims and jobs on ``bus``."""
-    subjects, replicas = Subjects(settings.prefix), settings.replicas
-    claims = ClaimStore(
-        bus, streams, subjects, replicas=replicas, max_bytes=settings.claims_max_bytes, feed=feed, wanted=wanted
-    )
-    jobs = JobStreams(
-        bus,
-        streams,
-        subjects,
-        replicas=replicas,
-        max_bytes=settings.jobs_max_bytes,
-        results_ttl_s=settings.results_ttl_s,
-        feed=feed,
-    )
-    return claims, jobs
 
 
 class Controller:
@@ -151,7 +109,8 @@ class Controller:
         self._http: HttpPort | None = None
         self._intake: list[Subscription] = []
         self._draining = False
-        self._stores: tuple[Store, ...] = ()
+        self._stores: tuple[ClaimStore | JobStreams, ...] = ()
+        self._desk: Desk | None = None
 
     async def start(self, link: Link | None = None) -> None:
         """Connect, replay the registry, subscribe; returns when requests are served.
@@ -166,7 +125,7 @@ class Controller:
         """
         settings = self.settings
         subjects = Subjects(settings.prefix)
-        bus, streams, tail, stores_of = link or await self._connect()
+        bus, streams, tail = link or await self._connect()
         self._bus = bus
         if (wrong := too_small(bus)) is not None:
             raise BusError("; ".join(wrong))
@@ -194,16 +153,44 @@ class Controller:
         replies = bus.new_inbox()
         records = RecordSink(world.registry.groups)
         self._registry = registry = RegistryLog(streams, tail, subjects, settings.replicas, driver.feed)
-        self._stores = stores = stores_of(settings, driver.feed, router.claims.watched)
-        handlers = {command: handle for store in stores for command, handle in store.handlers.items()}
+        claims = ClaimStore(
+            bus,
+            streams,
+            subjects,
+            replicas=settings.replicas,
+            max_bytes=settings.claims_max_bytes,
+            feed=driver.feed,
+            wanted=router.claims.watched,
+        )
+        jobs = JobStreams(
+            bus,
+            streams,
+            subjects,
+            replicas=settings.replicas,
+            max_bytes=settings.jobs_max_bytes,
+            results_ttl_s=settings.results_ttl_s,
+            ack_wait_s=_ACK_WAIT_LEASES * settings.claim_lease_s,
+            feed=driver.feed,
+        )
+        self._stores = stores = (claims, jobs)
         outbound = Outbound(
-            bus, subjects, settings.controller_id, f"{replies}.", registry, OpenPolicy(), handlers, records
+            bus,
+            subjects,
+            settings.controller_id,
+            f"{replies}.",
+            registry,
+            OpenPolicy(),
+            claims.handlers | jobs.handlers,
+            records,
         )
         loop.perform = outbound.perform
         inbound = Inbound(
             subjects, schemas, min(settings.max_body_bytes, payload_room(bus)), driver.feed, outbound.refuse
         )
-        admin = Admin(subjects, router, records, driver.feed, outbound.reply_json, outbound.refuse, {})
+        self._desk = desk = Desk(
+            bus, subjects, world.max_answer_bytes, driver.feed, outbound.reply_json, outbound.refuse
+        )
+        admin = Admin(subjects, router, records, driver.feed, outbound.reply_json, outbound.refuse, desk.operations)
         services = Services(
             subjects, settings.controller_id, world.registry, records, world.max_answer_bytes, outbound.reply_json
         )
@@ -234,8 +221,7 @@ class Controller:
     async def _connect(self) -> Link:
         name = f"crank-controller {self.settings.controller_id}"
         bus = await Bus.connect(self.settings.nats_url, name=name, on_reconnect=self._reconnected)
-        streams = Streams(bus)
-        return Link(bus, streams, partial(Tail, bus), partial(stores_of, bus, streams))
+        return Link(bus, Streams(bus), partial(Tail, bus))
 
     async def _replayed(self, registry: RegistryLog) -> None:
         try:
@@ -280,6 +266,8 @@ class Controller:
             await self._drained()
         except BusError as error:
             log.warning("while draining: %s", error)
+        if self._desk is not None:
+            await self._desk.stop()
         for store in self._stores:
             await store.stop()
         if self._registry is not None:

@@ -29,7 +29,8 @@ class Claim(msgspec.Struct, eq=False):
     """Those that have to do with it; it is forgotten after the last one."""
     holder: Life | None = None
     attached: dict[Life, None] = msgspec.field(default_factory=dict)
-    looking: dict[Life, None] = msgspec.field(default_factory=dict)
+    looking: dict[Life, bool] = msgspec.field(default_factory=dict)
+    """Those who asked what stands there, and whether old results count."""
     spent: bool = False
     """Whether something may have been dispatched under it."""
     release: bool = False
@@ -37,6 +38,8 @@ class Claim(msgspec.Struct, eq=False):
     unchanged_since: float = 0.0
     read_at: float = 0.0
     reading: bool = False
+    reads_kept: bool = False
+    """Whether old results are looked at as well."""
     noticed: bool = False
     observed_until: float = 0.0
 

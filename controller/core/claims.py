@@ -97,7 +97,6 @@ class Claims(dict[str, Claim]):
         assert may(NOTHING if record is None else record.state, step.state), (record, step.state)
         claim.holder = life
         claim.release = False
-        claim.attached.pop(life, None)
         self._spend(claim, step)
         if claim.out is None:
             self._write(claim, written)
@@ -109,10 +108,8 @@ class Claims(dict[str, Claim]):
         """Let ``life`` wait for a change."""
         claim = self._entry(life)
         if claim.holder is None and claim.out is None:
-            if claim.record is None:
-                return FREE
             self.watched[claim.key] = None
-            self._read(claim)  # it may have changed while nobody here listened
+            self._read(claim)  # it may have changed while nobody here listened, and may not have been read at all
         claim.attached[life] = None
         return None
 
@@ -128,7 +125,7 @@ class Claims(dict[str, Claim]):
         claim = self._entry(life)
         if claim.holder is not None or claim.mine:
             return self._held(claim)
-        claim.looking[life] = None
+        claim.looking[life] = step.kept
         self._read(claim, kept=step.kept)
         return None
 
@@ -259,8 +256,12 @@ class Claims(dict[str, Claim]):
         if claim is None:
             return
         claim.reading = False
-        looking = list(claim.looking)
-        claim.looking.clear()
+        # Who asked for old results too, while only the key was read, asks again.
+        looking = [life for life, kept in claim.looking.items() if not kept or claim.reads_kept or event.record]
+        for life in looking:
+            del claim.looking[life]
+        if claim.looking:
+            self._read(claim, kept=True)
         if claim.out is None and not claim.mine:
             self._learn(claim, event.record if event.seq else None, event.seq)
             if event.record is not None and event.seq == 0:
@@ -326,6 +327,9 @@ class Claims(dict[str, Claim]):
         if claim is None:
             claim = self[key] = Claim(key)
         claim.lives[life] = None
+        # Whatever it waited for, it asks for something else now.
+        claim.attached.pop(life, None)
+        claim.looking.pop(life, None)
         return claim
 
     def _spend(self, claim: Claim, step: Put) -> None:
@@ -340,7 +344,7 @@ class Claims(dict[str, Claim]):
 
     def _read(self, claim: Claim, *, kept: bool = False) -> None:
         if not claim.reading:
-            claim.reading = True
+            claim.reading, claim.reads_kept = True, kept
             self._emit(ReadClaim(claim.key, kept))
 
     def _learn(self, claim: Claim, record: ClaimRecord | None, seq: int, *, tell: bool = True) -> None:
@@ -358,7 +362,7 @@ class Claims(dict[str, Claim]):
             self._read(claim)
         if not tell or claim.holder is not None:
             return
-        if changed:
+        if changed or record is None:
             self._changed(claim)
         elif claim.lapsed(now) and claim.attached:
             first = next(iter(claim.attached))
@@ -378,8 +382,11 @@ class Claims(dict[str, Claim]):
         return FREE if claim.record is None else self._held(claim)
 
     def _held(self, claim: Claim) -> Held:
-        record = claim.record if claim.out is None or claim.record is not None else claim.out
+        record = claim.record or claim.out
         assert record is not None
+        if record.state not in HELD and record is claim.out:
+            # An end that nobody acknowledged may not stand.
+            record = msgspec.structs.replace(record, state="dispatching", answer=None)
         return Held(record, claim.holder is None and claim.lapsed(self.world.now))
 
     def _answer(self, life: Life, event: LifeEvent) -> None:

@@ -92,7 +92,7 @@ def _accepted(life: Life, *, duplicate: bool) -> Told:
 
 def deliver(life: Life, world: World) -> Steps:
     """Work on a job that the stream handed out, as far as its record allows."""
-    event = yield LOOK
+    event = yield LOOK_KEPT
     while True:
         match event:
             case Held(record):

@@ -16,8 +16,6 @@ from controller.edge.jetstream import CONSUMER_EXISTS, ask
 from subjects.names import Subjects
 from subjects.tokens import CapabilityId, capability_id, is_capability, split_capability
 
-# A job that is worked on is extended at a third of it.
-ACK_WAIT_S = 30
 # Deliveries of one capability that are not acknowledged yet, at all controllers together; nats-server's own default.
 _MAX_ACK_PENDING = 1000
 
@@ -59,10 +57,11 @@ def capability_of(consumer: str) -> CapabilityId | None:
 class JobConsumers:
     """The consumers of one stream."""
 
-    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+    def __init__(self, bus: Bus, subjects: Subjects, ack_wait_s: float) -> None:
         self._bus = bus
         self._subjects = subjects
         self._stream = subjects.stream_jobs
+        self._ack_wait_s = ack_wait_s
         self._making = asyncio.Lock()
         self.known: set[CapabilityId] = set()
 
@@ -89,7 +88,7 @@ class JobConsumers:
             "name": name,
             "filter_subject": self._subjects.job(capability),
             "ack_policy": "explicit",
-            "ack_wait": ACK_WAIT_S * 10**9,
+            "ack_wait": round(self._ack_wait_s * 1e9),
             # Attempts are counted in the record: a crash on a last delivery would leave a job neither done nor dead.
             "max_deliver": -1,
             "max_ack_pending": _MAX_ACK_PENDING,

@@ -70,6 +70,7 @@ class JobStreams:
         replicas: int,
         max_bytes: int,
         results_ttl_s: int,
+        ack_wait_s: float,
         feed: Callable[[Event], None],
     ) -> None:
         self._bus = bus
@@ -77,7 +78,7 @@ class JobStreams:
         self._stores = JobStores(bus, streams, subjects, replicas, max_bytes, results_ttl_s)
         self._results_ttl_s = results_ttl_s
         self._feed = feed
-        self._consumers = JobConsumers(bus, subjects)
+        self._consumers = JobConsumers(bus, subjects, ack_wait_s)
         self._pulls = JobPulls(bus, subjects, feed, self._delivered)
         self._kept = KeptAnswers(bus, subjects)
         self._background = Background()

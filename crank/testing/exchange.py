@@ -40,7 +40,7 @@ class Exchange:
     def add(self, bus: MemoryBus, subject: str, queue: str, handler: Handler) -> int:
         """Subscribe; the id is what ``remove`` takes."""
         ident = next(self._ids)
-        self._subscriptions[ident] = _Subscription(bus, _pattern(subject), queue, handler)
+        self._subscriptions[ident] = _Subscription(bus, pattern(subject), queue, handler)
         return ident
 
     def remove(self, ident: int) -> None:
@@ -51,12 +51,12 @@ class Exchange:
         """A connection is closed."""
         self._subscriptions = {key: one for key, one in self._subscriptions.items() if one.bus is not bus}
 
-    def route(self, message: Message) -> None:
-        """Hand ``message`` to every subscription that fits, and to one of each queue group."""
+    def route(self, message: Message, to: str = "") -> None:
+        """Hand ``message`` to every subscription that fits its subject, or ``to``, and to one of each queue group."""
         groups: dict[str, list[_Subscription]] = {}
         found = False
         for one in self._subscriptions.values():
-            if one.fits.fullmatch(message.subject):
+            if one.fits.fullmatch(to or message.subject):
                 found = True
                 if one.queue:
                     groups.setdefault(one.queue, []).append(one)
@@ -64,7 +64,7 @@ class Exchange:
                     self._loop.call_soon(_hand_over, one, message)
         for members in groups.values():
             self._loop.call_soon(_hand_over, random.choice(members), message)
-        if not found and message.reply:
+        if not found and message.reply and not to:
             self.route(Message(message.reply, "", _NO_RESPONDERS, b""))
 
 
@@ -77,8 +77,8 @@ def _hand_over(one: _Subscription, message: Message) -> None:
         log.exception("a message handler failed; the message on %r was dropped", message.subject[:128])
 
 
-def _pattern(subject: str) -> re.Pattern[str]:
-    """``*`` is one token; ``>``, which stands at the end, one or more."""
+def pattern(subject: str) -> re.Pattern[str]:
+    """What a subscription's subject fits: ``*`` is one token; ``>``, which stands at the end, one or more."""
     wild = {"*": r"[^.]+", ">": r".+"}
     return re.compile(r"\.".join(wild.get(token) or re.escape(token) for token in subject.split(".")))
 
@@ -117,6 +117,10 @@ class MemoryBus(Bus):
             return False
         self._exchange.route(Message(subject, reply, headers, bytes(body)))
         return True
+
+    def deliver(self, to: str, message: Message) -> None:
+        """Hand on a stored message to whoever subscribed ``to``, under the subject that it was stored on."""
+        self._exchange.route(message, to)
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Any:
         """Hand every message on ``subject`` to ``handler``."""

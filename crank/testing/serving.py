@@ -10,11 +10,10 @@ import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from typing import Any, TypedDict, Unpack
 
 from callers import Client
-from controller.app import Controller, Link, stores_of
+from controller.app import Controller, Link
 from controller.settings import ControllerSettings
 from crank.testing.exchange import Exchange, MemoryBus
 from crank.testing.streams import MemoryStreams
@@ -70,7 +69,7 @@ async def serving(
         stack.push_async_callback(caller.flush)
         stack.push_async_callback(controller.stop)
         bus = MemoryBus(exchange)
-        await controller.start(Link(bus, streams, streams.tail, partial(stores_of, bus, streams)))
+        await controller.start(Link(bus, streams, streams.tail))
         for ident, worker in _named(workers):
             running = Running(worker, ident, prefix, overrides)
             await stack.enter_async_context(_served(running, MemoryBus(exchange), drain_timeout_s))

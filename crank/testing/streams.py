@@ -8,22 +8,26 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from bus import Bus, Entry, Streams, StreamSpec, Tail
+from bus import Entry, Streams, StreamSpec, Tail
+from crank.testing.consumers import MemoryConsumers
+from crank.testing.exchange import MemoryBus
 from crank.testing.jetstream import MemoryStream
 
 
 class MemoryStreams(Streams):
     """The streams that were asked for."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: MemoryBus) -> None:
         super().__init__(bus)
+        self._bus: MemoryBus = bus
         self._made: dict[str, MemoryStream] = {}
 
     async def made(self, spec: StreamSpec) -> MemoryStream:
         """The stream, as it should be."""
         if spec.name not in self._made:
-            self._made[spec.name] = MemoryStream(self._bus, spec)
-            await self._made[spec.name].start()
+            stream = self._made[spec.name] = MemoryStream(self._bus, spec)
+            await stream.start()
+            await MemoryConsumers(self._bus, stream).start()
         return self._made[spec.name]
 
     async def ensure(self, spec: StreamSpec) -> list[str]:
@@ -55,8 +59,8 @@ class _MemoryTail(Tail):
     async def start(self) -> None:
         """Hand over what is stored, and then what comes."""
         stream = await self._made()
-        for entry in stream.entries:
-            self._on_entry(entry)
+        for one in stream.kept:
+            self._on_entry(one.entry)
         stream.followers.append(self._on_entry)
         self._on_replayed()
 

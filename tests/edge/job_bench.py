@@ -54,6 +54,7 @@ class Bench:
             replicas=1,
             max_bytes=max_bytes,
             results_ttl_s=results_ttl_s,
+            ack_wait_s=30.0,
             feed=self._feed,
         )
 

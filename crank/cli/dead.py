@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crank.cli.endings import FAILED, ask_first, json_problem, printable, run_client, told
+from crank.cli.endings import FAILED, ask_first, json_problem, printable, run_client, say, told
 from crank.cli.options import CapabilityName, Token, json_option, limit_option, nats_option, yes_option
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def show_(job: str, as_json: bool, nats_url: str, prefix: str) -> None:
         return
     named = [(field.replace("_", " "), row[field]) for field in _TOLD if row.get(field) not in (None, "")]
     for name, value in [*named, ("age", show.age(row.get("age_s")))]:
-        click.echo(printable(f"{name:<14}{value}"), err=True)
+        say(f"{name:<14}{value}")
     show.body(Answer("end", 0, body, {"content-type": str(row.get("content_type") or "")}, ""))
 
 

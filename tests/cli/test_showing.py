@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import struct
-import subprocess
-import sys
-import termios
 from pathlib import Path
 
 from callers import Answer
@@ -18,8 +11,8 @@ from crank.cli.endings import told
 from crank.natsd import NatsServer
 from subjects.errors import ErrorKind, Offence, Refusal, Refused, problem_of
 from subjects.replies import ReplyMeta, build_reply
-from tests.cli.conftest import clean_environment
 from tests.cli.peer import Peer
+from tests.cli.terminal import on_terminal
 
 META = ReplyMeta("r-1", "c-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01", worker="w-1", version="1.0.0", attempts=1)
 
@@ -108,35 +101,9 @@ async def test_on_a_terminal_an_answer_is_readable_and_says_who_gave_it(
     answers = iter([b'{"greeting":"Hello"}', b"plain \x1b[2J text", b"\xff\xfe"])
     script = build_reply(META, "application/json", "")
     peer = await Peer.start(nats_server.url, lambda asked: iter([(script, next(answers))]))
-    seen = [await _on_terminal(tmp_path, "request", "a:b", "--nats", nats_server.url) for _ in range(3)]
+    seen = [(await on_terminal(tmp_path, "request", "a:b", "--nats", nats_server.url))[1] for _ in range(3)]
     await peer.stop()
     assert '{\r\n  "greeting": "Hello"\r\n}' in seen[0]
     assert "w-1 · version 1.0.0 · 1 attempt · by c-1" in seen[0]
     assert "plain \ufffd[2J text" in seen[1]
     assert "2 bytes of application/json" in seen[2]
-
-
-async def _on_terminal(folder: Path, *arguments: str) -> str:
-    """What a terminal of 80 columns receives."""
-    import asyncio
-
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "crank", *arguments],
-        cwd=folder, env=clean_environment() | {"TERM": "xterm"}, stdin=theirs, stdout=theirs, stderr=theirs,
-    )  # fmt: skip
-    os.close(theirs)
-    with os.fdopen(ours, "rb", buffering=0) as screen:
-        return await asyncio.to_thread(_drain, screen, process)
-
-
-def _drain(screen: object, process: subprocess.Popen[bytes]) -> str:
-    received = b""
-    try:
-        while piece := screen.read(4096):  # type: ignore[attr-defined]
-            received += piece
-    except OSError:  # Linux ends a terminal that nobody holds with an error
-        pass
-    process.wait(timeout=10)
-    return received.decode()

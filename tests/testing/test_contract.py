@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from callers import Answer
 from crank import Client, Context, CrankError, PermanentError, Response, RetryableError, Worker
 from tests.testing.conftest import Serving, until_idle
 
@@ -169,11 +170,72 @@ def _worker(name: str) -> Worker:
     return worker
 
 
-async def test_a_keyed_request_is_refused_while_nothing_protects_it(serving: Serving) -> None:
-    """The promise that a key asks for is not broken in silence, here or there."""
-    async with serving(_shop()) as client:
-        error = await _refused(client, "shop:order", {"item": "x"}, headers={"Idempotency-Key": "k"})
-        assert error.kind == "store_unavailable"
+async def test_the_same_key_runs_once_and_gets_the_same_answer(serving: Serving) -> None:
+    """Under another payload it is refused, and a refusal by the worker is kept as well."""
+    worker, runs = Worker("once"), []
+
+    @worker.capability("shop:buy")
+    def buy(body: bytes) -> bytes:
+        runs.append(body)
+        if body == b"none":
+            raise PermanentError("We have none", code=410)
+        return b"%d" % len(runs)
+
+    async with serving(worker) as client:
+        first, again = [await client.request("shop:buy", b"x", idempotency_key="k") for _ in range(2)]
+        assert (first.body, again.body) == (b"1", b"1")
+        assert (first.replayed, again.replayed) == (False, True)
+        reused = await _refused(client, "shop:buy", b"y", idempotency_key="k")
+        assert reused.kind == "key_reused"
+        for _ in range(2):
+            refused = await _refused(client, "shop:buy", b"none", idempotency_key="l")
+            assert "We have none" in str(refused)
+        large = await client.request("shop:buy", b"z" * 1_000_000, idempotency_key="m")
+        assert large.body == b"3"
+    assert runs == [b"x", b"none", b"z" * 1_000_000]
+
+
+async def test_two_at_once_under_one_key_run_once(serving: Serving) -> None:
+    """The second waits for the first one's answer."""
+    worker, runs = Worker("slow"), []
+
+    @worker.capability("shop:bake", max_concurrency=2)
+    async def bake() -> str:
+        runs.append(1)
+        await asyncio.sleep(0.1)
+        return "bread"
+
+    async with serving(worker) as client:
+        answers = await asyncio.gather(*(client.request("shop:bake", idempotency_key="k") for _ in range(2)))
+        assert sorted(answer.replayed for answer in answers) == [False, True]
+        assert {answer.body for answer in answers} == {b"bread"}
+    assert runs == [1]
+
+
+async def test_a_job_is_done_and_its_result_is_there_to_be_asked_for(serving: Serving) -> None:
+    """Submitted twice it is the same one; a large result comes back whole."""
+    worker, runs = Worker("jobs"), []
+
+    @worker.capability("shop:order_later")
+    def later(body: bytes) -> bytes:
+        runs.append(body)
+        return body * 700_000
+
+    async with serving(worker) as client:
+        jobs = [await client.submit("shop:order_later", b"x", idempotency_key="k") for _ in range(2)]
+        assert (jobs[0].job_id, jobs[0].duplicate) == (jobs[1].job_id, False)
+        assert jobs[1].duplicate
+        result = await client.result(jobs[0].job_id, timeout_ms=5000)
+        assert isinstance(result, Answer)
+        assert result.body == b"x" * 700_000
+        assert runs == [b"x"]
+        assert (await _refused_result(client, "0" * 52)).kind == "no_such_job"
+
+
+async def _refused_result(client: Client, job_id: str) -> CrankError:
+    with pytest.raises(CrankError) as caught:
+        await client.result(job_id, timeout_ms=1000)
+    return caught.value
 
 
 async def test_nats_services_are_answered(serving: Serving) -> None:

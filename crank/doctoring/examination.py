@@ -23,7 +23,8 @@ from crank.doctoring.clocks import judge_clock
 from crank.doctoring.findings import Finding, problem
 from crank.doctoring.fleet import PING_SUBJECT, judge_fleet
 from crank.doctoring.jetstream import judge_account, judge_registry
-from crank.doctoring.rights import Needs, try_rights
+from crank.doctoring.needs import Needs
+from crank.doctoring.rights import try_rights
 from crank.doctoring.server import CHECK, distance_s, judge_payload, judge_version, reach
 from subjects.names import Subjects
 

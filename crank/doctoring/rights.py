@@ -1,112 +1,27 @@
-"""Owns who needs which rights on NATS, and trying them so that nothing happens where they are granted.
+"""Owns trying rights on NATS, and judging which role a user can fill.
 
-Subscriptions are tried on subjects that nobody publishes on: in a queue group a real one would take a message away from
-those who wait for it. Messages are tried where nobody listens, or so that whoever hears them drops them: without
-anywhere to answer to, unreadable, or for a stream of another name.
+Who needs which, and how each is tried so that nothing happens where it is granted, stands in ``needs``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from bus import Bus
 from bus.connection import BusError
 from bus.permissions import Right, Trial
 from crank.doctoring.findings import Finding, ok, problem, some, warning
-from subjects.headers import build_block
-from subjects.names import QUEUE_CONTROLLERS, QUEUE_WORKER, SERVICE_NAME, Subjects, service
-from subjects.tokens import RequestId, WorkerId, capability_id
+from crank.doctoring.needs import Need, Needs
 
 T = TypeVar("T")
 
 CHECK = "permissions"
-# No heartbeat, manifest or departure, and no JSON for JetStream's API.
-_UNREADABLE = b"?"
-# JetStream refuses a message that says it is for another stream: nothing is stored.
-_FOR_ANOTHER_STREAM = build_block([("Nats-Expected-Stream", "doctor")])
 
 
 class NotAllowed(BusError):
     """A question that this user may not ask."""
-
-
-class Need(NamedTuple):
-    """A right to try, and what a person would write into the permissions for it."""
-
-    right: Right
-    grant: str
-
-
-def _hear(subject: str, grant: str, queue: str = "") -> Need:
-    return Need(Right("subscribe", subject, queue), grant)
-
-
-def _say(subject: str, grant: str, body: bytes = b"", headers: bytes | None = None, reply: str = "") -> Need:
-    return Need(Right("publish", subject, "", body, headers, reply), grant)
-
-
-class Needs:
-    """What each role needs. ``token`` is a name that nobody has; ``worker_id`` is a worker's own, where it is known."""
-
-    def __init__(self, subjects: Subjects, token: str, worker_id: str | None) -> None:
-        self._subjects = subjects
-        self._token = token
-        self._worker_id = worker_id
-
-    def roles(self) -> dict[str, list[Need]]:
-        """By role."""
-        return {
-            "controller": list(self._controller()),
-            "worker": list(self._worker()),
-            "caller": list(self._caller()),
-            "operator": [_say(self._subjects.admin("health"), f"{self._subjects.prefix}.admin.>")],
-        }
-
-    def _controller(self) -> Iterator[Need]:
-        subjects, prefix, token = self._subjects, self._subjects.prefix, self._token
-        for kind in ("request", "register", "deregister", "cancel", "admin"):
-            yield _hear(f"{prefix}.{kind}.{token}.>", subjects.all(kind), QUEUE_CONTROLLERS)
-        for kind in ("heartbeat", "cancel"):
-            yield _hear(f"{prefix}.{kind}.{token}.>", subjects.all(kind))
-        for verb in ("PING", "INFO", "STATS"):
-            for address in ((), (SERVICE_NAME,), (SERVICE_NAME, token)):
-                yield _hear(service(verb, *address), "$SRV.>")
-        nobody = WorkerId(token)
-        yield _say(subjects.worker(nobody, capability_id(token, token)), f"{prefix}.worker.>")
-        yield _say(subjects.control(nobody), f"{prefix}.control.*")
-        yield _say(subjects.registry(nobody), f"{prefix}.registry.*", headers=_FOR_ANOTHER_STREAM)
-        yield _say(subjects.event("doctor", token), f"{prefix}.event.>", b"{}")
-        stream = subjects.stream_registry
-        for operation in ("STREAM.CREATE", "STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.CREATE"):
-            api = f"$JS.API.{operation}.{stream}"
-            yield _say(api, api, _UNREADABLE)
-        yield _say(f"$JS.API.CONSUMER.DELETE.{stream}.{token}", f"$JS.API.CONSUMER.DELETE.{stream}.*")
-        yield _say(f"$JS.FC.{stream}.{token}.{token}", f"$JS.FC.{stream}.>")
-
-    def _worker(self) -> Iterator[Need]:
-        subjects, prefix = self._subjects, self._subjects.prefix
-        ident, shown = WorkerId(self._worker_id or self._token), self._worker_id or "*"
-        yield _hear(f"{prefix}.worker.{ident}.{self._token}.>", f"{prefix}.worker.{shown}.>", QUEUE_WORKER)
-        yield _hear(subjects.control(ident), f"{prefix}.control.{shown}")
-        for kind, subject in (
-            ("register", subjects.register(ident)),
-            ("deregister", subjects.deregister(ident)),
-            ("heartbeat", subjects.heartbeat(ident)),
-        ):
-            yield _say(subject, f"{prefix}.{kind}.{shown}", _UNREADABLE)
-
-    def _caller(self) -> Iterator[Need]:
-        subjects, prefix, token = self._subjects, self._subjects.prefix, self._token
-        # A controller drops a request whose answer would go to one of its own subjects.
-        asked = subjects.request(capability_id(token, token))
-        yield _say(asked, f"{prefix}.request.>", reply=f"{prefix}.{token}")
-        yield _say(subjects.cancel(RequestId(token)), f"{prefix}.cancel.*")
-
-    def answers(self) -> Right:
-        """What controllers and workers need besides, unless they may answer whatever they are asked."""
-        return Right("publish", f"_INBOX.{self._token}")
 
 
 class Rights(NamedTuple):

@@ -11,18 +11,18 @@ import pytest
 
 from bus import Bus
 from bus.inspection import stream
-from callers import Client, CrankError
+from callers import Answer, Client, CrankError
 from controller.app import Controller
 from controller.settings import ControllerSettings
 from crank.doctoring import Finding
-from crank.doctoring.rights import Needs
+from crank.doctoring.needs import Needs
 from crank.natsd import NatsServer
 from subjects.names import Subjects
 from tests.cli.conftest import ROOT
 from tests.doctoring.conftest import StartServer
 from tests.doctoring.looking import fault, looked, of
 from tests.edge.conftest import StartController, StartWorker
-from workers import Worker
+from workers import Worker, WorkerError
 
 ANSWERS = ["_INBOX.>"]
 
@@ -72,9 +72,9 @@ def test_what_the_guide_says_each_role_needs_is_what_is_tried() -> None:
 
 @pytest.mark.parametrize("answering", ["_INBOX.>", "allow_responses"])
 async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServer, answering: str) -> None:
-    """A controller, a worker and a caller with nothing else do their work."""
+    """A controller, a worker, a caller and an operator with nothing else do their work."""
     rights = documented()
-    users = [user(name, *rights[name]) for name in ("controller", "worker", "caller")]
+    users = [user(name, *rights[name]) for name in ("controller", "worker", "caller", "operator")]
     if answering == "allow_responses":
         publish, subscribe = rights["worker"]
         users[1] = user("worker", set(publish) - set(ANSWERS), subscribe, ", allow_responses: true")
@@ -85,6 +85,10 @@ async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServe
     async def echo(text: str) -> str:
         return text
 
+    @worker.capability("test:fail")
+    async def fail() -> None:
+        raise WorkerError("as it should")
+
     controller = Controller(ControllerSettings(nats_url=signed_in(server, "controller"), http_port=0))
     stop = asyncio.Event()
     await controller.start()
@@ -93,7 +97,10 @@ async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServe
         async with await Client.connect(signed_in(server, "caller")) as client, asyncio.timeout(10):
             while (answer := await _try(client)) is None:
                 await asyncio.sleep(0.02)
+            await _durably(client)
         assert answer == "hello"
+        async with await Client.connect(signed_in(server, "operator")) as operator, asyncio.timeout(10):
+            await _look_after(operator)
         for name, seen in (("controller", "warning"), ("worker", "ok"), ("caller", "ok")):
             report = await looked(signed_in(server, name))
             assert of(report, "permissions")[0] == Finding("permissions", "ok", f"this user may do what a {name} does")
@@ -103,6 +110,33 @@ async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServe
         stop.set()
         await serving
         await controller.stop()
+
+
+async def _durably(client: Client) -> None:
+    """A key whose answer is too large for a record, a job that is done, and one that is dead."""
+    long = "x" * 600_000
+    text = {"Content-Type": "text/plain"}
+    assert (await client.request("test:echo", long, headers=text, idempotency_key="k")).body.decode() == long
+    done = await client.submit("test:echo", "hello", headers=text)
+    answer = await client.result(done.job_id, timeout_ms=9000)
+    assert isinstance(answer, Answer)
+    assert answer.body == b"hello"
+    dead = await client.submit("test:fail")
+    with pytest.raises(CrankError) as error:
+        await client.result(dead.job_id, timeout_ms=9000)
+    assert error.value.job_status == "dead"
+
+
+async def _look_after(operator: Client) -> None:
+    """Everything that an operator's questions make a controller read."""
+    while not (dead := await operator.listed("dead", op="list")):
+        await asyncio.sleep(0.02)
+    assert (await operator.admin("dead", {"op": "show", "job_id": dead[0]["job_id"]}))["dead"]
+    await operator.admin("dead", {"op": "drop", "job_id": dead[0]["job_id"]})
+    assert await operator.listed("dead", op="list") == []
+    assert isinstance(await operator.listed("jobs"), list)
+    told = await operator.admin("recovery")
+    assert (told["complete"], told["counts"].get("dead")) == (True, 1)
 
 
 async def _try(client: Client) -> str | None:
@@ -118,6 +152,15 @@ async def _try(client: Client) -> str | None:
         ("controller", "crank.request.>", "as a controller: it may not subscribe crank.request.>"),
         ("controller", "crank.registry.*", "as a controller: it may not publish crank.registry.*"),
         ("controller", "$JS.API.STREAM.CREATE.CRANK_REGISTRY", "may not publish $JS.API.STREAM.CREATE.CRANK_REGISTRY"),
+        (
+            "controller",
+            "$JS.API.CONSUMER.MSG.NEXT.CRANK_JOBS.*",
+            "may not publish $JS.API.CONSUMER.MSG.NEXT.CRANK_JOBS.*",
+        ),
+        ("controller", "$JS.ACK.CRANK_JOBS.>", "may not publish $JS.ACK.CRANK_JOBS.>"),
+        ("controller", "$KV.crank_idempotency.*", "may not publish $KV.crank_idempotency.*"),
+        ("controller", "crank.claims.>", "may not subscribe crank.claims.>"),
+        ("caller", "crank.submit.>", "as a caller: it may not publish crank.submit.>"),
         ("worker", "crank.heartbeat.*", "as a worker: it may not publish crank.heartbeat.*"),
         ("worker", "crank.worker.*.>", "as a worker: it may not subscribe crank.worker.*.>"),
         ("caller", "crank.cancel.*", "as a caller: it may not publish crank.cancel.*"),
@@ -191,14 +234,19 @@ async def test_looking_changes_nothing(
     await start_controller(controller_id="c-1")
     worker = await start_worker("w-1")
     bus = await Bus.connect(nats_server.url, name="t")
-    client = Client(bus, "crank")
+    client = await Client.on(bus)
 
     async def state() -> tuple[object, ...]:
-        kept = await stream(bus, "CRANK_REGISTRY")
-        assert kept is not None
+        names = (
+            "CRANK_REGISTRY", "CRANK_JOBS", "CRANK_DEAD", "KV_crank_idempotency", "KV_crank_results",
+            "OBJ_crank_answers",
+        )  # fmt: skip
+        found = {name: await stream(bus, name) for name in names}
+        kept = {name: one.state for name, one in found.items() if one is not None}
+        assert len(kept) == len(names)
         health = (await client.admin("health"))["health"]
         (row,) = await client.listed("workers")
-        return health, kept.state, row["state"], row["in_flight_reported"], worker.registrations, len(worker.dispatches)
+        return health, kept, row["state"], row["in_flight_reported"], worker.registrations, len(worker.dispatches)
 
     before = await state()
     report = await looked(nats_server.url, worker_id="w-1")

@@ -72,7 +72,8 @@ def check_counts(router: Router) -> None:
     for life in lives:
         reply = life.request.reply
         must(life.steps is not None, "nothing-left", f"{reply} ended, and is still kept")
-        must(life in router._timers, "in-time", f"nothing would ever end {reply}")
+        # Whoever works on a job waits as long as somebody else has its record.
+        must(life in router._timers or life.delivery, "in-time", f"nothing would ever end {reply}")
         flight = life.flight
         must(flight is None or flights.get(flight.dispatch_id) is flight, "counts", f"{reply} waits for no dispatch")
         must(life.waiting is None or life in life.waiting.waiting, "counts", f"{reply} waits in no queue")
@@ -91,10 +92,12 @@ def check_liveness(router: AuditedRouter, now: float) -> None:
         silent = registry.is_silent(worker, now - 2 * SLOT_S)
         must(not silent or not worker.eligible, "known-gone", f"{worker.id} is silent, and {worker.state.value}")
     flights = router._flights
-    router.sent_to = {dispatch_id: router.sent_to[dispatch_id] for dispatch_id in flights}
+    router.sent_to = {dispatch_id: at for dispatch_id, at in router.sent_to.items() if dispatch_id in flights}
     router.told &= flights.keys()
     for dispatch_id, flight in flights.items():
         worker = flight.offer.worker
+        if not flight.sent:
+            continue  # its claim is not acknowledged yet
         if flight.life is None:
             must(dispatch_id in router.told, "cancels", f"{worker.id} was not told that nobody waits for {dispatch_id}")
             continue

@@ -1,56 +1,40 @@
-"""Owns simulated callers: what they ask, what goes wrong on the way, and what they get. They decide nothing."""
+"""Owns simulated callers: what they ask, and what they get. They decide nothing; ``exchange`` is one of their requests.
+
+A request has a reply subject of its own: its number. Jobs that are delivered, operators and whoever cancels a job have
+one too, so that whatever goes wrong on the way is drawn in one place.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
 
 from controller.core.commands import Answer, Refuse
 from controller.core.events import CancelAsked, RequestArrived
 from controller.core.model import Request
 from simulation.dice import Dice
-from simulation.network import LEAST_S, MOST_S, Network
+from simulation.exchange import Exchange
 from simulation.obligation import BAD
-from simulation.plan import Call, Hop
+from simulation.plan import Call
 from subjects.requests import NO_HEADERS, RequestHeaders
-from subjects.tokens import RequestId
+from subjects.tokens import CapabilityId, RequestId
 
 if TYPE_CHECKING:
     from simulation.world import Simulation
 
+PAYLOADS = (b"{}", b"[1]", BAD)
+"""The usual one, another one, and one that fits no schema."""
+_NO_CALL = Call(0.0, 0, CapabilityId(""))
 
-class Exchange:
-    """One request, its dice, and what the plan does to its messages."""
 
-    __slots__ = ("_network", "_seen", "call", "calm", "delay_s", "dice", "outcome")
+class _Accepted(msgspec.Struct):
+    job_id: str = ""
 
-    def __init__(self, call: Call, seed: int, network: Network, *, calm: bool = False) -> None:
-        self.call = call
-        self.calm = calm
-        """Whether it is quickly done, by whoever does it."""
-        self.dice = Dice(seed, 5, call.number)
-        self.delay_s = self.dice.between(LEAST_S, MOST_S)
-        self.outcome = ""
-        """``answered``, or the suffix of the error that came; "" while nothing came."""
-        self._network = network
-        self._seen: Counter[Hop] = Counter()
 
-    def mishap(self, hop: Hop) -> str | None:
-        """What the plan does to the next message, or worker, of this hop."""
-        if not self.call.mishaps:
-            return None
-        self._seen[hop] += 1
-        nth = self._seen[hop]
-        for mishap in self.call.mishaps:
-            if mishap.on == hop and mishap.nth == nth:
-                self._network.faults[f"{hop} {mishap.kind}"] += 1
-                return mishap.kind
-        return None
-
-    def carry(self, hop: Hop, act: Callable[..., object], *args: Any) -> None:
-        """Carry the next message of this hop."""
-        self._network.carry(self.mishap(hop), self.delay_s, self.dice, act, *args)
+_accepted = msgspec.json.Decoder(_Accepted).decode
 
 
 class Callers:
@@ -59,18 +43,30 @@ class Callers:
     def __init__(self, simulation: Simulation) -> None:
         self.calls = 0
         self.outcomes: Counter[str] = Counter()
+        self.side: Counter[str] = Counter()
+        """What came of what no call of the plan asked for."""
         self._simulation = simulation
         self._exchanges: dict[str, Exchange] = {}
         """By reply subject; one that never gets a reply stays."""
+        self._jobs: dict[str, Exchange] = {}
+        """Who submitted a job, last."""
+        self._accepted: dict[int, str] = {}
+        """Jobs by the numbers of the calls that submitted them."""
 
     def ask(self, call: Call) -> Exchange:
         """A caller publishes a request."""
         simulation = self._simulation
         self.calls += 1
         exchange = Exchange(call, simulation.plan.seed, simulation.network)
-        exchange.carry("request", self._arrives, exchange)
+        if call.about and call.about not in self._accepted:
+            self._ends(exchange, "no job to ask for")
+        elif call.action == "cancel":
+            self._cancel(exchange, RequestId(self._accepted[call.about]))
+        else:
+            exchange.carry("request", self._arrives, exchange)
         if call.cancel_after_s is not None:
-            simulation.clock.after(call.cancel_after_s, self._cancel, exchange)
+            simulation.network.faults["request cancelled"] += 1
+            simulation.clock.after(call.cancel_after_s, self._cancel, exchange, _id(call))
         return exchange
 
     def _arrives(self, exchange: Exchange) -> None:
@@ -95,41 +91,83 @@ class Callers:
                 timeout_ms=call.timeout_ms,
                 version=call.version,
                 constraints=call.constraints,
-                idempotency_key="k" if call.key else None,
+                idempotency_key=call.key or None,
+                on_duplicate="reject" if call.reject else "attach",
                 dry_run=call.dry_run,
             )
-        body = BAD if call.bad else b"{}"
-        return RequestArrived(Request(call.capability, call.caller, _id(call), reply, headers, body))
+        body = PAYLOADS[2 if call.bad else int(call.other)]
+        job_id = self._accepted.get(call.about, "")
+        return RequestArrived(
+            Request(call.capability, call.caller, _id(call), reply, headers, body, action=call.action, job_id=job_id)
+        )
 
-    def _cancel(self, exchange: Exchange) -> None:
-        simulation, dice = self._simulation, exchange.dice
+    def _cancel(self, exchange: Exchange, request_id: RequestId) -> None:
+        """Everybody is told; one of them says so when nobody has it."""
         call = exchange.call
-        simulation.network.faults["request cancelled"] += 1
+        self.cancel(call.caller, request_id, f"cancel {call.number}", exchange.dice)
+
+    def cancel(self, caller: str, request_id: RequestId, reply: str, dice: Dice) -> None:
+        """Somebody cancels a request or a job."""
+        simulation = self._simulation
+        self.aside(reply, "cancel")
         last = simulation.one_of_group(dice)
         for controller in simulation.controllers:
             for is_last in (False, True) if controller is last else (False,):
-                event = CancelAsked(call.caller, _id(call), f"cancel {call.number}", is_last)
+                event = CancelAsked(caller, request_id, reply, is_last)
                 simulation.network.carry_noisily("cancel", dice, controller.receive, controller.feed, event)
+
+    # Others who have a reply subject ------------------------------------------------------
+
+    def aside(self, reply: str, who: str, call: Call = _NO_CALL) -> Exchange:
+        """Somebody asks who is no caller of the plan."""
+        simulation = self._simulation
+        exchange = Exchange(call, simulation.plan.seed, simulation.network, who=who, calm=True)
+        self._exchanges[reply] = exchange
+        return exchange
+
+    def submitted(self, job_id: str, reply: str) -> None:
+        """A job goes to its stream for whoever has this reply subject."""
+        exchange = self._exchanges.get(reply)
+        if exchange is not None and not exchange.who:
+            self._jobs[job_id] = exchange
+
+    def job(self, request: Request, job_id: str, reply: str) -> Request:
+        """The request that a delivery stands for."""
+        self._exchanges[reply] = self._jobs[job_id]
+        return replace(request, reply=reply, action="job", job_id=job_id)
+
+    # What they get ------------------------------------------------------------------------
 
     def exchange(self, reply: str) -> Exchange:
         """Whose reply subject this is."""
         return self._exchanges[reply]
 
     def forget(self, reply: str) -> None:
-        """Its terminal reply was sent: nothing follows."""
-        del self._exchanges[reply]
+        """Nothing goes there any more. A cancel is answered by whoever had the request."""
+        if not reply.startswith("cancel"):
+            self._exchanges.pop(reply, None)
 
     def got(self, exchange: Exchange, command: Answer | Refuse) -> None:
         """A reply or frame arrives."""
         if isinstance(command, Refuse):
             self._ends(exchange, command.refusal.kind.suffix)
         elif command.frame in ("", "end"):
-            self._ends(exchange, "answered")
+            meta = command.meta
+            if meta.job_status:
+                self._ends(exchange, f"result {meta.job_status}")
+            elif exchange.call.action == "submit" and not exchange.who:
+                self._accepted[exchange.call.number] = _accepted(command.body).job_id
+                self._ends(exchange, "accepted")
+            else:
+                self._ends(exchange, "replayed" if meta.replayed else "answered")
 
     def _ends(self, exchange: Exchange, outcome: str) -> None:
         if not exchange.outcome:
             exchange.outcome = outcome
-            self.outcomes[outcome] += 1
+            if exchange.who:
+                self.side[f"{exchange.who} {outcome}"] += 1
+            else:
+                self.outcomes[outcome] += 1
 
 
 def _id(call: Call) -> RequestId:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from controller.core.commands import (
     Answer,
     Authorize,
-    Claim,
     Command,
     Dispatch,
     Publish,
@@ -24,19 +23,18 @@ from controller.core.commands import (
     StoreDeparture,
     StoreManifest,
 )
-from controller.core.events import (
-    Answered,
-    ClaimAnswered,
-    Closing,
-    Event,
-    VerdictReached,
-)
+from controller.core.events import Answered, Closing, Event, VerdictReached
 from controller.core.model import Mismatch, Verdict
 from controller.core.registry import Registry
 from controller.core.world import Limits, World
 from controller.driver import Driver
 from simulation import books
+from simulation.bucket import LEASE_S, WINDOW_S
+from simulation.claim_watch import ClaimWatch
+from simulation.claims_log import ClaimsLog
 from simulation.dice import Dice
+from simulation.exchange import Exchange
+from simulation.jobs_log import JobsLog
 from simulation.laws import Broken
 from simulation.obligation import BAD
 from simulation.process import Process
@@ -52,11 +50,13 @@ if TYPE_CHECKING:
 INTERVAL_S = 2.0
 DEFAULT_TIMEOUT_MS = 1000
 # Small, so that queues fill and fleets are full.
-LIMITS = Limits(queue_limit=5, max_attempts=3)
+LIMITS = Limits(queue_limit=5, max_attempts=3, lease_s=LEASE_S, window_s=WINDOW_S, job_attempts=4)
 # How long it waits, when it is to stop, for what it accepted.
 _DRAIN_S = (0.02, 3.0)
 # A clock that runs wrong, by more than any real one.
 _FAST, _SLOW = 1.3, 0.7
+# Longer than a lease, mostly.
+_GAP_S = (0.5, 12.0)
 _SLOW_VERDICT_S = (0.001, 0.1)
 _ALLOW = Verdict(True, "allowed", 1.0)
 _VERDICTS = {"denied": Verdict(False, "no", 0.05), "unavailable": Verdict(False, "no answer", 0.05, unavailable=True)}
@@ -93,7 +93,6 @@ class Controller(Process):
             Refuse: self._reply,
             Record: lambda command: self.watch.recorded(command.record),
             Authorize: self._authorize,
-            Claim: self._claim,
             SendControl: self._control,
             StoreManifest: self._write,
             StoreDeparture: self._write,
@@ -114,8 +113,11 @@ class Controller(Process):
         self.begin()
         simulation, now = self._simulation, self.own.now
         self.stopping = False
-        self.watch = Watch(f"{self.name}.{self.boot}", simulation.history, now, DEFAULT_TIMEOUT_MS, LIMITS.max_attempts)
-        chance = Dice()
+        claims = ClaimWatch(simulation.ledger, simulation.jobs)
+        name = f"{self.name}.{self.boot}"
+        self.watch = Watch(name, simulation.history, now, DEFAULT_TIMEOUT_MS, LIMITS.max_attempts, claims)
+        seed = simulation.plan.seed * 1000 + self.number * 100 + self.boot
+        chance = Dice(seed)
         world = World(
             controller_id=self.name,
             registry=Registry(INTERVAL_S),
@@ -125,13 +127,16 @@ class Controller(Process):
             limits=LIMITS,
             now=now,
         )
-        seed = simulation.plan.seed * 1000 + self.number * 100 + self.boot
         self.router = WatchedRouter(world, self.watch, simulation.history, chance, seed)
         self.driver = Driver(self.router, self)
         self.log = RegistryLog(self, simulation, self._dice)
+        self.claims = ClaimsLog(self, simulation, self._dice)
+        self.jobs = JobsLog(self, simulation, self._dice)
+        self._do |= self.claims.handlers | self.jobs.handlers
         self._timer = self._looked_at = 0
         self.driver.start()
         self.log.tail()
+        self.jobs.look()
 
     def troubles(self) -> dict[str, Callable[[float], bool]]:
         """Those of any process, and its own."""
@@ -226,14 +231,22 @@ class Controller(Process):
         if self.cut_at is not None:  # nothing is published while disconnected
             return Answered(DispatchId(command.dispatch_id), NotRun("busy"))
         exchange = self._simulation.callers.exchange(command.request.reply)
+        mishap = exchange.mishap("dispatch")
+        if mishap == "frozen" and self.freeze(exchange.dice.between(*_GAP_S)):
+            # Between an acknowledged claim and its publish: nothing can protect from that.
+            self.later(0.0, self._publish_dispatch, command, exchange, None)
+        else:
+            self._publish_dispatch(command, exchange, mishap)
+        return None
+
+    def _publish_dispatch(self, command: Dispatch, exchange: Exchange, mishap: str | None) -> None:
         worker = self._simulation.workers[WorkerId(command.address.partition(".")[0])]
         boot, dispatch_id = self.boot, DispatchId(command.dispatch_id)
 
         def answered(answer: WorkersAnswer) -> None:
             self.receive_as(boot, self.feed, Answered(dispatch_id, answer))
 
-        exchange.carry("dispatch", worker.arrive, command, exchange, answered)
-        return None
+        exchange.carry_with(mishap, worker.arrive, command, exchange, answered)
 
     def _reply(self, command: Answer | Refuse) -> None:
         self.watch.replied(command)
@@ -252,14 +265,6 @@ class Controller(Process):
         event = VerdictReached(command.life, _VERDICTS.get(mishap, _ALLOW))
         for _ in range(2 if mishap == "twice" else 1):
             self.later(exchange.dice.between(*_SLOW_VERDICT_S), self.feed, event)
-        return None
-
-    def _claim(self, command: Claim) -> Event | None:
-        event = ClaimAnswered(command.life, "nothing protects keys yet")
-        exchange = self._simulation.callers.exchange(command.request.reply)
-        if exchange.dice.random() < 0.7:
-            return event
-        self.later(exchange.dice.between(*_SLOW_VERDICT_S), self.feed, event)
         return None
 
     def _publish(self, command: Publish) -> None:
@@ -297,3 +302,4 @@ class Controller(Process):
         """As the edge does."""
         self.log.check()
         self.log.tail()
+        self.jobs.end_pulls()

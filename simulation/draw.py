@@ -5,10 +5,14 @@ They are chosen so that most requests go well, queues fill now and then, and abo
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from simulation.dice import Dice
-from simulation.plan import MISHAPS, PROMISES, Call, Hop, Mishap, Plan, Trouble, Whom
+from simulation.plan import MISHAPS, PROMISES, Ask, Call, Hop, Mishap, Plan, Trouble, Whom
 from subjects.tokens import CapabilityId
 
+# What share of requests has a key, or is about a job; what share of keys was used before, and stands for a job.
+_KEYED, _ABOUT, _REPEATED, _SUBMITS = 0.15, 0.03, 0.6, 0.3
 # Requests a second, for a while each: calm, everyday, busy, a rush.
 _RATES = (3.0, 10.0, 30.0, 30.0, 60.0, 60.0, 300.0)
 _A_WHILE_S = 1.5
@@ -37,6 +41,15 @@ _TROUBLES: dict[Whom, tuple[float, tuple[tuple[str, float, float], ...]]] = {
         ),
     ),
     "registry": (20.0, (("away", 0.5, 5.0), ("away", 0.5, 5.0), ("replaced", 0.5, 3.0))),
+    "claims": (
+        25.0,
+        (
+            *(("away", 0.2, 2.0), ("away", 1.0, 12.0), ("full", 0.5, 5.0), ("filling", 1.0, 5.0)),
+            *(("away", 0.2, 2.0), ("away", 1.0, 12.0), ("full", 0.5, 5.0), ("replaced", 0.1, 0.1)),
+        ),
+    ),
+    "jobs": (30.0, (("away", 0.5, 8.0),)),
+    "operator": (6.0, (("settle", 0.1, 0.1), ("release", 0.1, 0.1), ("retry", 0.1, 0.1), ("drop", 0.1, 0.1))),
 }
 # One killed worker in so many never comes back.
 _FOR_EVER = 0.05
@@ -49,11 +62,11 @@ def draw_plan(seed: int, requests: int) -> Plan:
     workers = tuple(range(1, 4 + int(fleet.random() * 8)))
     calls = _draw_calls(Dice(seed, 2), requests)
     until = calls[-1].at if calls else 0.0
-    numbers: dict[Whom, tuple[int, ...]] = {"worker": workers, "controller": controllers, "registry": (0,)}
+    numbers: dict[Whom, tuple[int, ...]] = {"worker": workers, "controller": controllers}
     troubles = [
         trouble
         for place, whom in enumerate(_TROUBLES)
-        for trouble in _draw_troubles(Dice(seed, 3, place), whom, numbers[whom], until)
+        for trouble in _draw_troubles(Dice(seed, 3, place), whom, numbers.get(whom, (0,)), until)
     ]
     happenings: list[Call | Trouble] = [*calls, *troubles]
     happenings.sort(key=lambda happening: happening.at)
@@ -61,14 +74,67 @@ def draw_plan(seed: int, requests: int) -> Plan:
 
 
 def _draw_calls(dice: Dice, requests: int) -> list[Call]:
-    calls = []
+    calls: list[Call] = []
+    keyed: list[Call] = []
+    submits: list[Call] = []
     at, changes_at, rate = 1.0, 0.0, 1.0
     for number in range(1, requests + 1):
         if at >= changes_at:
             rate, changes_at = dice.choice(_RATES), at + dice.between(0.5, 1.5) * _A_WHILE_S
         at += dice.spread(1.0 / rate)
-        calls.append(_draw_call(dice, number, round(at, 5)))
+        call = _draw_call(dice, number, round(at, 5))
+        special = dice.random()
+        if special < _KEYED:
+            call = _with_key(dice, call, keyed)
+            keyed.append(call)
+            if call.action == "submit":
+                submits.append(call)
+        elif special < _KEYED + _ABOUT and submits:
+            call = _about(dice, call, _recent(dice, submits))
+        calls.append(call)
     return calls
+
+
+def _with_key(dice: Dice, call: Call, before: list[Call]) -> Call:
+    """As a request with a key, often one that was used before; some are to be accepted as jobs, not all have a key."""
+    action: Ask = "submit" if dice.random() < _SUBMITS else "request"
+    key = f"k{call.number}"
+    if before and dice.random() < _REPEATED:
+        first = _recent(dice, before)
+        call = replace(call, capability=first.capability, caller=first.caller, other=first.other)
+        key = first.key or key
+        if dice.random() < 0.9:
+            action = first.action
+    return replace(
+        call,
+        action=action,
+        key="" if action == "submit" and dice.random() < 0.4 else key,
+        other=call.other != (dice.random() < 0.06),
+        reject=dice.random() < 0.15,
+        dry_run=False,
+        twin=False,
+    )
+
+
+def _about(dice: Dice, call: Call, submit: Call) -> Call:
+    """As a question about a job, or its cancel."""
+    action: Ask = "cancel" if dice.random() < 0.25 else "result"
+    caller = submit.caller if dice.random() < 0.95 else "eve"
+    return Call(
+        call.at,
+        call.number,
+        CapabilityId(""),
+        caller=caller,
+        timeout_ms=call.timeout_ms,
+        action=action,
+        about=submit.number,
+        mishaps=call.mishaps,
+    )
+
+
+def _recent(dice: Dice, calls: list[Call]) -> Call:
+    """One of them, a late one mostly."""
+    return calls[-1 - int(len(calls) * dice.random() ** 6)]
 
 
 def _draw_call(dice: Dice, number: int, at: float) -> Call:
@@ -85,7 +151,6 @@ def _draw_call(dice: Dice, number: int, at: float) -> Call:
         timeout_ms=dice.choice((None, None, 30, 200, 5000, 15000)),
         version=dice.choice(("^1.0", "^1.0", "^2.0", ">=9")) if seldom() < 0.2 else None,
         constraints=dice.choice(('{"gpu":1}', '{"gpu":4}')) if seldom() < 0.1 else None,
-        key=seldom() < 0.1,
         dry_run=seldom() < 0.04,
         bad=seldom() < 0.04,
         twin=twin,

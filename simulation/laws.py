@@ -1,13 +1,25 @@
 """Owns what must hold, whatever happens: each law has a name and one sentence. Who sees one broken says which.
 
-``books`` recomputes what a router keeps, ``watch`` follows what goes in and out, ``quiet`` looks when all is over.
+``books`` recomputes what a router keeps, ``watch`` and ``claim_watch`` follow what goes in and out, ``ledger`` knows
+what really happened to keys, and ``quiet`` looks when all is over.
 """
 
 from __future__ import annotations
 
 LAWS = {
     "one-reply": "A request gets at most one terminal reply, nothing follows it, and one decision record tells of it.",
-    "must-not-run": "A request that must not run is never dispatched: a key that nobody protects, a dry run.",
+    "must-not-run": "A request that must not run is never dispatched, and no key is claimed in a full store.",
+    "one-claim": "A key has one claim and one write at a time, and is dispatched only under a claim that is stored.",
+    "at-most-once": "What must not run twice runs once in the life of its key, whatever happens.",
+    "table": "What is stored of a key changes only as the table of states says.",
+    "lease": "No claim is taken from an owner that renews it in time.",
+    "stored-first": "An answer to a key is sent only when it is stored.",
+    "same-answer": "All answers to one key are the same, byte for byte.",
+    "replay-free": "A replay runs nothing, costs nothing, and says that it is one.",
+    "free-again": "The key of what was refused before it ran is free at once.",
+    "job-ends": "An accepted job ends in exactly one of done, dead and cancelled, and its result says so to who asks.",
+    "own-delivery": "Nobody acknowledges, gives back or extends a delivery that is not theirs.",
+    "no-orphan": "When all is quiet, no claim that somebody asks for waits for an owner that is gone.",
     "in-time": "A request that a living controller took has a reply when its deadline is over, and is not late before.",
     "cancels": "Who cancels has a terminal reply at once, and a worker is told when nobody waits for it any more.",
     "known-gone": "No dispatch goes to a worker that this controller knows to drain or to be gone; none waits for one.",

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from controller.core.commands import Dispatch
 from controller.core.model import Request
 from simulation.plan import PROMISES, Promise
 from subjects.answers import Answer, Frame, NoResponders, NotRun
+from subjects.claims import claim_key
 
+_claim_key = lru_cache(maxsize=4096)(claim_key)
 # What fits no schema: a request's body, or an answer's.
 BAD = b'"bad"'
 _NO_PROMISE = Promise()
+
+
+def key_of(request: Request) -> str:
+    """The claim that a request is about; "" where it is about none, or under a key that nobody knows yet."""
+    if request.job_id:
+        return request.job_id
+    key = request.headers.idempotency_key
+    return "" if key is None or request.headers.dry_run else _claim_key(request.caller, request.capability, key)
 
 
 class Obligation:
@@ -17,12 +29,18 @@ class Obligation:
 
     def __init__(self, request: Request, now: float, default_timeout_ms: int) -> None:
         headers = request.headers
-        self.of = (request.caller, str(request.request_id))
+        self.request = request
+        self.key = key_of(request)
+        """The claim that it is about."""
+        working = request.action in ("request", "job")
+        cancellable = working or request.action == "submit"
+        self.of = (request.caller, str(request.request_id)) if cancellable else ("", "")
+        """Whoever cancels this, cancels it."""
         self.promise = PROMISES.get(request.capability, _NO_PROMISE)
         self.deadline = now + (headers.timeout_ms or default_timeout_ms) / 1000
         self.earliest = self.deadline - 0.001
         """Too late for anything, in whole milliseconds."""
-        self.must_not_run = "its key is not protected" if headers.idempotency_key else ""
+        self.must_not_run = "" if working else "it asks for no work"
         if headers.dry_run:
             self.must_not_run = "it is a dry run"
         if self.promise.schemas and request.body == BAD:
@@ -35,6 +53,8 @@ class Obligation:
         self.frames = 0
         """Sent to the caller."""
         self.out = self.worker = self.address = self.version = ""
+        self.pieces = b""
+        """What was streamed to the caller."""
         self.broke = ""
         """What of the contract its worker broke."""
         self.sent_at = 0.0
@@ -76,6 +96,11 @@ class Obligation:
         else:
             self._over = True
         return deaf
+
+    @property
+    def may_have_run(self) -> bool:
+        """Whether some worker may have begun with it."""
+        return self.ran > 0 or (bool(self.out) and not self._nothing_ran)
 
     def hangs(self, now: float) -> bool:
         """Whether its worker, or one before it, did not answer within the time that it declares."""

@@ -13,7 +13,7 @@ import msgspec
 from subjects.tokens import CapabilityId
 
 Hop = Literal["request", "verdict", "dispatch", "work", "answer", "reply"]
-Whom = Literal["worker", "controller", "registry"]
+Whom = Literal["worker", "controller", "registry", "claims", "jobs", "operator"]
 
 
 class Promise(NamedTuple):
@@ -34,11 +34,13 @@ PROMISES = {
     CapabilityId("run:feed"): Promise(streaming=True),
 }
 
+Ask = Literal["request", "submit", "result", "cancel"]
+
 _CARRIED = ("lost", "late", "doubled", "overtaken")
 MISHAPS: dict[Hop, tuple[str, ...]] = {
     "request": _CARRIED,
     "verdict": ("late", "denied", "unavailable", "twice"),
-    "dispatch": _CARRIED,
+    "dispatch": (*_CARRIED, "frozen"),
     "work": (
         *("error", "retryable", "retryable", "busy", "draining", "deadline", "never", "slow", "slow"),
         *("garbage", "large", "bad", "frames", "gap", "repeated", "whole", "taken-back", "broken-off"),
@@ -67,7 +69,15 @@ class Call(msgspec.Struct, frozen=True, tag="call", omit_defaults=True):
     timeout_ms: int | None = None
     version: str | None = None
     constraints: str | None = None
-    key: bool = False
+    action: Ask = "request"
+    about: int = 0
+    """The number of the call whose job it asks for, or cancels."""
+    key: str = ""
+    """Its idempotency key."""
+    other: bool = False
+    """Whether its payload is another one than that of most."""
+    reject: bool = False
+    """Whether it does not wait for the first one with its key."""
     dry_run: bool = False
     bad: bool = False
     """Whether its payload does not fit the input schema."""
@@ -78,7 +88,7 @@ class Call(msgspec.Struct, frozen=True, tag="call", omit_defaults=True):
 
 
 class Trouble(msgspec.Struct, frozen=True, tag="trouble"):
-    """Something happens to a process or to the registry, and is over after ``for_s`` seconds; 0 is never."""
+    """Something happens to a process or a store, for ``for_s`` seconds, 0 being for ever; or somebody acts."""
 
     at: float
     whom: Whom

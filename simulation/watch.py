@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -14,16 +15,20 @@ from controller.core.events import (
     CancelAsked,
     Event,
     RequestArrived,
+    ResolveAsked,
+    RetryAsked,
     Stalled,
     Tick,
     VerdictReached,
 )
-from controller.core.model import DecisionRecord
+from controller.core.model import DecisionRecord, Request
 from controller.core.retries import MINIMUM_PER_S, SHARE
+from controller.core.stored import AckJob, ExtendJob, JobDelivered, NakJob, ReleaseClaim, WriteClaim
 from controller.core.timers import SLOT_S
-from controller.core.world import Life, World
+from controller.core.world import Life, Outcome, World
 from controller.driver import PULSE_S, STALL_S
 from simulation.books import AuditedRouter
+from simulation.claim_watch import ClaimWatch
 from simulation.dice import Dice
 from simulation.history import History
 from simulation.laws import Broken, must
@@ -42,9 +47,20 @@ _MOST_EVENTS = 100_000
 class Watch:
     """What one boot of one controller owes, knows and did."""
 
-    def __init__(self, name: str, history: History, now: float, default_timeout_ms: int, max_attempts: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        history: History,
+        now: float,
+        default_timeout_ms: int,
+        max_attempts: int,
+        claims: ClaimWatch,
+    ) -> None:
         self.owed: dict[str, Obligation] = {}
+        self.jobs: dict[str, Obligation] = {}
+        """Deliveries that it works on, which nobody waits for; the same for all else."""
         self.news = News()
+        self.claims = claims
         self._name = name
         self._history = history
         self._since = self._now = now
@@ -55,24 +71,31 @@ class Watch:
         self._thawed_at = self._stood_s = self._slack_s = 0.0
         self._cancelled: tuple[str, str] | None = None
         self._replied = ""
+        self._jobs_told: Counter[str] = Counter()
+        """By request id, until its record is seen."""
         self._on: dict[type, Callable[[Any], str]] = {
             RequestArrived: self._arrived,
+            ResolveAsked: self._operated,
+            RetryAsked: self._operated,
+            JobDelivered: self._delivered,
             Answered: self._answered,
             VerdictReached: self._judged,
             CancelAsked: self._cancel,
             Stalled: self._stalled,
             **self.news.handlers,
+            **self.claims.handlers,
         }
 
     # What it is told --------------------------------------------------------------
 
     def event(self, event: Event, now: float) -> None:
         """The core is about to be told this; all that it did about the event before was seen."""
-        self._now = self.news.now = now
+        self._now = self.news.now = self.claims.now = now
         if self._cancelled is not None:
             left = [reply for reply, owed in self.owed.items() if owed.of == self._cancelled]
             must(not left, "cancels", f"{left} were cancelled, and have no terminal reply")
             self._cancelled = None
+        self.claims.check()
         kind = type(event)
         if kind is Tick:
             return
@@ -95,14 +118,32 @@ class Watch:
         return f"{event.ms:.0f} ms"
 
     def _arrived(self, event: RequestArrived) -> str:
-        request = event.request
+        self._requests += 1
+        return self._owes(event.request)
+
+    def _operated(self, event: ResolveAsked | RetryAsked) -> str:
+        return self._owes(event.request)
+
+    def _owes(self, request: Request) -> str:
         self.owed[request.reply] = owed = Obligation(request, self._now, self._default_timeout_ms)
         if self._now - self._thawed_at < _CATCHING_UP_S:
             owed.earliest -= self._slack_s + PULSE_S
         if self._now == self._thawed_at and self._stood_s > STALL_S:  # it lay unread for as long
             owed.deadline -= self._stood_s
-        self._requests += 1
-        return f"{request.reply} {request.capability}"
+        return f"{request.reply} {request.action} {request.capability} {owed.key[:8]}"
+
+    def _delivered(self, event: JobDelivered) -> str:
+        self.jobs[event.request.reply] = Obligation(event.request, self._now, self._default_timeout_ms)
+        return self.claims.delivered(event)
+
+    def job_ends(self, reply: str) -> None:
+        """It is done with a delivery."""
+        owed = self.jobs.pop(reply)
+        self._by_dispatch.pop(owed.out, None)
+
+    def job_tells(self, request_id: str) -> None:
+        """What was decided about a delivery is told."""
+        self._jobs_told[request_id] += 1
 
     def _answered(self, event: Answered) -> str:
         owed = self._by_dispatch.get(event.dispatch_id)
@@ -126,7 +167,7 @@ class Watch:
         """It sends a dispatch."""
         reply = command.request.reply
         self._history.tell(self._name, f"> {reply} to {command.address} as {command.dispatch_id}")
-        owed = self.owed.get(reply)
+        owed = self.owed.get(reply) or self.jobs.get(reply)
         if owed is None:
             raise Broken("one-reply", f"{reply} is dispatched to {command.address}, and has its terminal reply")
         must(not owed.must_not_run, "must-not-run", f"{reply} is dispatched to {command.address}: {owed.must_not_run}")
@@ -136,6 +177,8 @@ class Watch:
         must(command.timeout_ms >= 1, "in-time", f"{reply} is dispatched with no time left")
         if owed.ran:
             self._runs_again(owed, reply)
+        if owed.key:
+            self.claims.dispatched(command, owed.key)
         self._by_dispatch[command.dispatch_id] = owed
 
     def _runs_again(self, owed: Obligation, reply: str) -> None:
@@ -156,12 +199,16 @@ class Watch:
         reply, frame, seq = command.reply, command.frame, command.seq
         what = command.refusal.kind.suffix if isinstance(command, Refuse) else frame or "answer"
         self._history.tell(self._name, f"> {reply} {what} {seq}")
+        if reply.startswith("cancel"):
+            return  # whoever has the request, or nobody, says so
         owed = self.owed.get(reply)
         if owed is None:
             raise Broken("one-reply", f"{reply} is sent {what}, and has its terminal reply")
         if frame:
             must(seq == owed.frames, "frames", f"{reply} is sent frame {seq} where {owed.frames} was due")
             owed.frames += 1
+            if isinstance(command, Answer) and frame == "chunk":
+                owed.pieces += command.body
         else:
             must(not owed.frames, "frames", f"{reply} is sent {what} after {owed.frames} frames, and no end")
         if isinstance(command, Answer):
@@ -171,6 +218,8 @@ class Watch:
             must(not early, "in-time", f"{reply} is refused {owed.earliest - self._now:.3f} s before its deadline")
         if frame in ("", "end"):
             must(not self._replied, "one-reply", f"no record tells of {self._replied}")
+            if owed.key or owed.request.action == "submit":
+                self.claims.replied(command, owed)
             del self.owed[reply]
             self._by_dispatch.pop(owed.out, None)
             self._replied = owed.of[1]
@@ -186,8 +235,28 @@ class Watch:
     def recorded(self, record: DecisionRecord) -> None:
         """It tells of a decision."""
         told = record.request_id
+        if not self._replied and self._jobs_told[told]:
+            self._jobs_told[told] -= 1
+            return
         must(told == self._replied, "one-reply", f"a record of {told} where one of {self._replied or 'none'} was due")
         self._replied = ""
+
+    # What it does with the stores -------------------------------------------------------
+
+    def writes(self, command: WriteClaim) -> None:
+        """It has a claim stored."""
+        self._does("writes", self.claims.writes(command))
+
+    def releases(self, command: ReleaseClaim) -> None:
+        """It has a key forgotten."""
+        self._does("releases", self.claims.releases(command))
+
+    def says(self, command: AckJob | NakJob | ExtendJob) -> None:
+        """It says something of a job's delivery."""
+        self._does(type(command).__name__, self.claims.says(command))
+
+    def _does(self, what: str, note: str) -> None:
+        self._history.tell(self._name, f"> {what} {note}")
 
     def check(self, router: AuditedRouter, now: float) -> None:
         """Whoever's deadline is over has a reply, and what the stream told is known."""
@@ -231,3 +300,13 @@ class WatchedRouter(AuditedRouter):
     def _send(self, life: Life, step: Send) -> None:
         self._watch.news.chosen(step.offer, life.request.reply)
         super()._send(life, step)
+
+    def _tell(self, life: Life, outcome: Outcome) -> None:
+        super()._tell(life, outcome)
+        if life.delivery:
+            self._watch.job_tells(life.request.request_id)
+
+    def _finish(self, life: Life, outcome: Outcome) -> None:
+        super()._finish(life, outcome)
+        if life.delivery:
+            self._watch.job_ends(life.request.reply)

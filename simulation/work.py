@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from controller.core.commands import Dispatch
-from simulation.callers import Exchange
+from simulation.exchange import Exchange
 from simulation.obligation import BAD
 from subjects.answers import Answer, Fault, Frame, Garbage, NotRun, Result
 from subjects.manifests import Capability
@@ -28,7 +28,6 @@ _NOT_TAKEN = {"busy": _BUSY, "draining": _DRAINING, "deadline": _TOO_LATE}
 _BROKE, _TRY_AGAIN = Fault(500, "it broke"), Fault(503, "not now", retryable=True)
 _CANCELLED, _OUT_OF_TIME = Fault(499, "cancelled"), Fault(504, "out of time")
 _UNKNOWN, _TWICE = Fault(404, "not offered here", retryable=True), Fault(400, "running already")
-_DONE = Result(b'"ok"')
 _PLAIN: dict[str | None, Answer] = {
     "error": _BROKE,
     "retryable": _TRY_AGAIN,
@@ -44,11 +43,13 @@ _STEP: dict[str | None, int] = {"gap": 2, "repeated": 0}
 class Run:
     """One dispatch that was taken."""
 
-    __slots__ = ("answer", "at", "kind", "seq", "streaming")
+    __slots__ = ("answer", "at", "kind", "name", "seq", "streaming")
 
     def __init__(
-        self, at: tuple[str, str], kind: str | None, answer: Callable[[Answer], None], *, streaming: bool
+        self, name: str, at: tuple[str, str], kind: str | None, answer: Callable[[Answer], None], *, streaming: bool
     ) -> None:
+        self.name = name
+        """Of this dispatch alone, and so in its answer."""
         self.at = at
         self.kind = kind
         self.answer = answer
@@ -109,7 +110,9 @@ class Desk:
             answer(_TWICE)
         else:
             self._used[at] += 1
-            run = self.runs[dispatch.dispatch_id] = Run(at, kind, answer, streaming=spec.streaming)
+            name = dispatch.dispatch_id
+            run = self.runs[name] = Run(name, at, kind, answer, streaming=spec.streaming)
+            self._worker.begins(name, twice_is_safe=spec.idempotent)
             self._start(run, dispatch, exchange)
 
     def _start(self, run: Run, dispatch: Dispatch, exchange: Exchange) -> None:
@@ -137,7 +140,8 @@ class Desk:
         if hangs_s > 0:
             self._worker.later(hangs_s, self._go_on, dispatch_id, pieces, every_s)
         elif pieces:
-            run.answer(Frame("chunk" if pieces > 1 else "progress", run.seq, b"piece"))
+            piece = f"{run.seq} of {run.name}".encode()
+            run.answer(Frame("chunk" if pieces > 1 else "progress", run.seq, piece))
             run.seq += _STEP.get(run.kind, 1)
             self._worker.later(every_s, self._go_on, dispatch_id, pieces - 1, every_s)
         else:
@@ -160,10 +164,11 @@ class Desk:
 
 
 def _last_word(run: Run) -> Answer:
+    done = Result(f'"{run.name}"'.encode())
     if not run.streaming or run.kind in _PLAIN:
-        return _PLAIN.get(run.kind, _DONE)
+        return _PLAIN.get(run.kind, done)
     if run.kind == "whole":
-        return _DONE
+        return done
     if run.kind == "taken-back":
         return _BUSY
     return Frame("end", run.seq, fault=_TRY_AGAIN if run.kind == "broken-off" else None)

@@ -9,9 +9,10 @@ import msgspec
 
 from controller.core.commands import Dispatch
 from controller.core.events import DeregisterAsked, HeartbeatSeen, RegisterAsked
-from simulation.callers import Exchange
 from simulation.controllers import INTERVAL_S
 from simulation.dice import Dice
+from simulation.exchange import Exchange
+from simulation.laws import Broken
 from simulation.plan import PROMISES
 from simulation.process import Process
 from simulation.stream import digest_of
@@ -79,6 +80,7 @@ class Worker(Process):
                     version,
                     max_concurrency=self.dice.choice((1, 2, 2, 4)),
                     idempotent=promise.idempotent,
+                    cost_tokens_per_invocation=1.0,
                     streaming=promise.streaming,
                     input_schema=True if promise.schemas else None,
                     output_schema=True if promise.schemas else None,
@@ -150,6 +152,13 @@ class Worker(Process):
             self.receive(self.desk.take, dispatch, exchange, answered)
         else:
             exchange.carry("answer", answered, NO_RESPONDERS)
+
+    def begins(self, dispatch_id: str, *, twice_is_safe: bool) -> None:
+        """It begins with a dispatch: whatever happens to it from now on, it may have been done."""
+        try:
+            self._simulation.ledger.ran(dispatch_id, twice_is_safe=twice_is_safe)
+        except Broken as broken:
+            self._simulation.history.breaks(broken)
 
     # Troubles -----------------------------------------------------------------------------
 

@@ -11,14 +11,19 @@ import msgspec
 
 from controller.core.events import Event
 from simulation import quiet
+from simulation.bucket import Bucket
 from simulation.callers import Callers
 from simulation.clock import START_S, Clock
 from simulation.controllers import Controller
 from simulation.dice import Dice
 from simulation.history import History
+from simulation.jobs import Jobs
 from simulation.laws import Broken
+from simulation.ledger import Ledger
 from simulation.network import Network
+from simulation.operators import Operators
 from simulation.plan import Plan, Trouble, Whom
+from simulation.stores import Stores
 from simulation.stream import Stream
 from simulation.workers import Worker
 from subjects.tokens import WorkerId
@@ -38,6 +43,8 @@ class Result(msgspec.Struct, frozen=True):
     digest: str
     outcomes: dict[str, int]
     faults: dict[str, int]
+    keys: dict[str, int]
+    """What happened to keys and jobs, and what operators and those who cancel were told."""
     law: str
     detail: str
     broken_at_s: float
@@ -55,10 +62,15 @@ class Simulation:
         self.network = Network(self.clock, noise=plan.noise)
         self.stream = Stream()
         self.store_away = False
+        self.ledger = Ledger(self.clock)
+        self.bucket = self.ledger.bucket = Bucket(self.clock, self.ledger)
+        self.jobs = Jobs(self.clock)
         self.callers = Callers(self)
         self.controllers: list[Controller] = []
         self.workers: dict[WorkerId, Worker] = {}
         self._dice = Dice(plan.seed, 7)
+        self._stores = Stores(self, self._dice)
+        self._operators = Operators(self, self._dice)
         self._tell = tell
         self._at = 0
         self._calm_at = START_S
@@ -89,11 +101,18 @@ class Simulation:
             history.digest,
             outcomes | {"nothing came": silent},
             {name: count for name, count in sorted(self.network.faults.items()) if count},
+            self._keys(),
             law,
             detail,
             max(0.0, history.broken_at - START_S),
             list(history.last),
         )
+
+    def _keys(self) -> dict[str, int]:
+        counts = self.ledger.counts + self.callers.side
+        counts["job accepted"] = len(self.ledger.accepted)
+        counts["job delivered again"] = self.jobs.redelivered
+        return {name: count for name, count in sorted(counts.items()) if count}
 
     def unbroken(self) -> bool:
         """Whether no law was broken yet."""
@@ -143,6 +162,11 @@ class Simulation:
                 "control", worker.dice, worker.receive, worker.answered, int(boot), what, int(number), accepted
             )
 
+    def noticed(self, key: str) -> None:
+        """Something was stored of a claim: the bucket tells every controller."""
+        for controller in self.controllers:
+            controller.claims.noticed(key)
+
     def stored(self) -> None:
         """The stream has a new entry: every tail is told, some of them late."""
         dice = self._dice
@@ -162,8 +186,15 @@ class Simulation:
             self._calm_at = max(self._calm_at, self.clock.now + for_s)
 
     def _troubles_of(self, whom: Whom, number: int) -> dict[str, Callable[[float], bool]]:
-        if whom == "registry":
-            return {"away": self._stream_away, "replaced": self._stream_replaced}
+        match whom:
+            case "registry":
+                return {"away": self._stream_away, "replaced": self._stream_replaced}
+            case "claims":
+                return self._stores.of_claims
+            case "jobs":
+                return self._stores.of_jobs
+            case "operator":
+                return self._operators.troubles()
         among = self.workers.values() if whom == "worker" else self.controllers
         return next((process.troubles() for process in among if process.number == number), {})
 

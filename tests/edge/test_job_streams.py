@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import msgspec
@@ -387,3 +388,21 @@ async def test_streams_that_cannot_be_made_stop_nothing_else(start_bench: StartB
     refused = await bench.append("j-1")
     assert refused is not None
     assert "stream CRANK_JOBS cannot be created: insufficient storage resources" in refused
+
+
+async def test_a_pull_at_a_server_that_is_frozen_ends_by_itself(
+    bench: Bench, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says nothing, and what it hands out when it wakes is taken all the same."""
+    monkeypatch.setattr("controller.edge.job_pulls.EXPIRES_S", 0.5)
+    await bench.append("j-1")
+    assert nats_server.process is not None
+    nats_server.process.send_signal(signal.SIGSTOP)
+    try:
+        bench.do(PullJobs(GREET, 2))
+        await bench.expect(PullEnded)
+        assert not bench.of(JobDelivered)
+    finally:
+        nats_server.process.send_signal(signal.SIGCONT)
+    (job,) = await bench.expect(JobDelivered)
+    assert job.job_id == "j-1"

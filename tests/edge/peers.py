@@ -32,9 +32,24 @@ class Caller:
         self, capability: str, body: bytes = b"{}", timeout_s: float = 5.0, **headers: str
     ) -> tuple[int, Any, dict[str, str]]:
         """``(code, body, headers)``; code 0 is an answer. ``Crank_Version="^1"`` sends the header ``Crank-Version``."""
+        return await self._send(f"crank.request.{capability.replace(':', '.')}", body, timeout_s, headers)
+
+    async def _send(
+        self, subject: str, body: bytes, timeout_s: float, headers: dict[str, str]
+    ) -> tuple[int, Any, dict[str, str]]:
         block = build_block((name.replace("_", "-"), value) for name, value in headers.items()) if headers else None
-        message = await self.bus.request(f"crank.request.{capability.replace(':', '.')}", body, block, timeout_s)
-        return _read(message)
+        return _read(await self.bus.request(subject, body, block, timeout_s))
+
+    async def submit(
+        self, capability: str, body: bytes = b"{}", timeout_s: float = 5.0, **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
+        """As ``ask``, durably."""
+        return await self._send(f"crank.submit.{capability.replace(':', '.')}", body, timeout_s, headers)
+
+    async def result(self, job_id: str, wait_ms: int = 5000) -> tuple[int, Any, dict[str, str]]:
+        """What became of a job, waiting for it."""
+        headers = {"Crank_Timeout_Ms": str(wait_ms)}
+        return await self._send(f"crank.result.{job_id}", b"", wait_ms / 1000 + 2, headers)
 
     async def tell(self, subject: str, body: bytes | dict[str, Any] = b"", timeout_s: float = 5.0) -> tuple[int, Any]:
         """A control message or an operator's question."""

@@ -57,7 +57,11 @@ async def test_a_request_is_routed_answered_and_traced(
         ("test:echo", b"{}", {"Crank_Constraints": "[1]"}, 400, "malformed", "Crank-Constraints"),
         ("test:echo", b'{"name": "x"}', {"Crank_Version": "^2"}, 412, "no_match", "Crank-Version"),
         ("test:echo", b'{"name": "x"}', {"Crank_Constraints": '{"gpu_count":1}'}, 412, "no_match", "Crank-Constraints"),
-        ("test:echo", b'{"name": "x"}', {"Idempotency_Key": "k"}, 503, "store_unavailable", "Idempotency-Key"),
+        ("test:echo", b'{"name": "x"}', {"Idempotency_Key": "k" * 256}, 400, "malformed", "Idempotency-Key"),
+        ("test:echo", b'{"name": "x"}', {"Idempotency_Key": "a b"}, 400, "malformed", "1 to 255"),
+        ("test:echo", b'{"name": "x"}', {"Idempotency_Key": "schlüssel"}, 400, "malformed", "visible ASCII"),
+        ("test:echo", b'{"name": "x"}', {"Idempotency_Key": ""}, 400, "malformed", "1 to 255"),
+        ("test:echo", b'{"name": "x"}', {"Crank_On_Duplicate": "queue"}, 400, "malformed", "attach, reject"),
         ("test:echo", b"x" * 5000, {}, 413, "too_large", "5000"),
     ],
 )

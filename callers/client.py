@@ -102,7 +102,8 @@ class Client:
         It asks again after silence, where nobody listens, and after a failure that may pass: 409 ``in_progress``, 429,
         503 (``no_worker``, ``overloaded``, ``store_unavailable``, ``policy_unavailable``, and ``worker_lost`` where
         nothing ran) and 504; after pauses that double, and never before ``Retry-After``. Everything else is raised at
-        once: a refusal that would be repeated, what the worker answered, and ``outcome_unknown``.
+        once: a refusal that would be repeated, what the worker answered, and ``outcome_unknown`` (but where it comes
+        with ``Retry-After``: there the work was done, and its answer is still being stored).
 
         What that promises: while the controllers remember the key (an hour after the answer, where nothing else is
         set), the work is done at most once, however often it was asked for; only a capability that is declared

@@ -15,11 +15,13 @@ from subjects.errors import ErrorKind, Problem, Refusal, kind_of, problem_of
 if TYPE_CHECKING:
     from bus import BusUnavailable
 
-# What may be over when the same is asked again; of an unknown outcome, a refusal or a worker's answer that is not so.
+# What may be over when the same is asked again; refusals that name a mistake and what a worker answered never are.
 _PASSING = frozenset({
     ErrorKind.IN_PROGRESS, ErrorKind.RATE_LIMITED, ErrorKind.NO_WORKER, ErrorKind.OVERLOADED,
     ErrorKind.STORE_UNAVAILABLE, ErrorKind.POLICY_UNAVAILABLE, ErrorKind.DEADLINE,
 })  # fmt: skip
+# How a detail says so itself.
+_MAY_HAVE_RUN = ("may have run", "may have been done", "was done")
 
 
 class CrankError(Exception):
@@ -64,8 +66,10 @@ class CrankError(Exception):
         """Whether the same, asked for again, may be answered: nothing ran, or it may run still."""
         if self.job_status:
             return False
-        known = kind_of(self.problem)
-        return known in _PASSING or (known is ErrorKind.WORKER_LOST and self.problem.maybe_executed is False)
+        known, problem = kind_of(self.problem), self.problem
+        if known is ErrorKind.OUTCOME_UNKNOWN:  # with a time to wait, it is known and not stored yet
+            return problem.retry_after_ms is not None
+        return known in _PASSING or (known is ErrorKind.WORKER_LOST and problem.maybe_executed is False)
 
     @property
     def hint(self) -> str:
@@ -76,7 +80,7 @@ class CrankError(Exception):
         problem, hints = self.problem, []
         if problem.near and not all(name in problem.detail for name in problem.near):
             hints.append(f"There is: {', '.join(problem.near)}.")
-        if problem.maybe_executed and "may have run" not in problem.detail:
+        if problem.maybe_executed and not any(said in problem.detail for said in _MAY_HAVE_RUN):
             hints.append("The work may have run.")
         if problem.retry_after_ms is not None:
             hints.append(f"Try again in {problem.retry_after_ms / 1000:g} s.")

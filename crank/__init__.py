@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callers import Client as Client
     from callers import CrankError as CrankError
+    from callers import Pending as Pending
     from workers import Context as Context
     from workers import DeclarationError as DeclarationError
     from workers import Depends as Depends
@@ -26,6 +27,7 @@ _HOMES = {
     "DeclarationError": "workers",
     "Depends": "workers",
     "LifespanError": "workers",
+    "Pending": "callers",
     "PermanentError": "workers",
     "RegistrationRefused": "workers",
     "Response": "workers",

@@ -70,8 +70,7 @@ def request(
 def _hint(error: CrankError, empty: bool) -> str:
     if empty and error.code in (400, 422):
         return EMPTY_BODY
-    told_when = error.problem.retry_after_ms is not None
-    if error.kind == "outcome_unknown" and error.idempotency_key is not None and not told_when:
+    if error.kind == "outcome_unknown" and error.idempotency_key is not None and not error.passing:
         which = f"--capability {error.capability} --key {shlex.quote(error.idempotency_key)}"
         return f"When you know what became of it: {called()} resolve {which} --done ANSWER, or --release"
     return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +23,15 @@ _SERVING = ("up", "worker", "controller")
 
 
 def _commands(text: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if re.match(r"    (echo .* \| )?crank ", line)]
+    """The lines of each block of commands, which belong together."""
+    blocks = re.findall(r"(?:^    .+\n)+", text, re.MULTILINE)
+    return [block for block in blocks if re.match(r"    (?:echo .* \| |[A-Z]+=\$\()?crank ", block)]
+
+
+def _runnable(line: str) -> str:
+    """A command, or a look at one that serves until it is stopped."""
+    words = line.split()
+    return f"crank {words[1]} --help" if words[1] in _SERVING or words[2:3] == ["text:shout"] else line
 
 
 def test_the_demo_shows_three_workers_and_leaves_nothing(crank: Crank, tmp_path: Path) -> None:
@@ -40,14 +47,15 @@ def test_the_demo_shows_three_workers_and_leaves_nothing(crank: Crank, tmp_path:
     assert (os.listdir(scratch), os.listdir(cwd)) == ([], [])
 
 
-@pytest.mark.parametrize("command", dict.fromkeys(_commands(README) + _commands(QUICKSTART)))
-def test_every_command_in_the_docs_works(crank: Crank, installation: Env, command: str) -> None:
+@pytest.mark.parametrize("block", dict.fromkeys(_commands(README) + _commands(QUICKSTART)))
+def test_every_command_in_the_docs_works(installation: Env, block: str) -> None:
     """Word for word; those that serve are only looked at, and have tests of their own."""
-    piped = shlex.split(command.partition(" | ")[0])[1] if command.startswith("echo") else None
-    words = shlex.split(command.rpartition(" | ")[2])[1:]
-    if words[0] in _SERVING or words[1:2] == ["text:shout"]:
-        words = [words[0], "--help"]
-    done = crank(*words, env=installation, stdin=piped, cwd=ROOT)
+    lines = "\n".join(_runnable(line.strip()) for line in block.splitlines())
+    script = f'set -e; crank() {{ "{sys.executable}" -P -m crank "$@"; }}\n{lines}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script],
+        cwd=ROOT, env=clean_environment() | installation, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
@@ -66,16 +74,19 @@ def test_the_worker_in_the_readme_is_the_example() -> None:
     assert f"```python\n{(ROOT / 'examples' / 'shout.py').read_text()}```" in README
 
 
-def test_the_python_in_the_quickstart_runs(installation: Env, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("index", "shown"),
+    [(0, ["Hello, Ada! hello_world-1", "chunk word "]), (1, ["Hello, Ada! False", "Hello, Ada!"])],
+)
+def test_the_python_in_the_quickstart_runs(installation: Env, tmp_path: Path, index: int, shown: list[str]) -> None:
     """With the address of this installation."""
-    found = re.search(r"```python\n(.+?)```", QUICKSTART, re.DOTALL)
-    assert found is not None
-    (tmp_path / "ask.py").write_text(found[1].replace("nats://127.0.0.1:4222", installation["CRANK_NATS_URL"]))
+    program = re.findall(r"```python\n(.+?)```", QUICKSTART, re.DOTALL)[index]
+    (tmp_path / "ask.py").write_text(program.replace("nats://127.0.0.1:4222", installation["CRANK_NATS_URL"]))
     done = subprocess.run(
         [sys.executable, "ask.py"], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == ["Hello, Ada! hello_world-1", "chunk word "]
+    assert done.stdout.splitlines()[:2] == shown
 
 
 def test_the_list_of_make_is_a_table_for_a_terminal() -> None:

@@ -88,11 +88,12 @@ PASSING = [
     _refused(ErrorKind.IN_PROGRESS), _refused(ErrorKind.NO_WORKER), _refused(ErrorKind.OVERLOADED),
     _refused(ErrorKind.STORE_UNAVAILABLE), _refused(ErrorKind.WORKER_LOST, maybe=False),
     _refused(ErrorKind.DEADLINE, maybe=True), _refused(ErrorKind.RATE_LIMITED, after_ms=10), None,
+    _refused(ErrorKind.OUTCOME_UNKNOWN, after_ms=10, maybe=True),
 ]  # fmt: skip
 
 
 async def test_what_may_pass_is_asked_again_under_the_same_key(nats_server: NatsServer, client: Client) -> None:
-    """Refusals that time mends, and silence; the patience said shrinks, and nothing is cancelled in between."""
+    """Refusals that time mends, silence, an answer that is still being stored; nothing is cancelled in between."""
     peer = await _peer(nats_server, *PASSING, ANSWER)
     answer = await client.request_once("a:b", {"n": 1}, timeout_ms=60_000, priority="high")
     assert answer.json() == {"done": 1}
@@ -117,7 +118,7 @@ async def test_what_may_pass_is_asked_again_under_the_same_key(nats_server: Nats
 async def test_what_will_not_pass_is_raised_at_once_with_the_key(
     nats_server: NatsServer, client: Client, reply: Reply
 ) -> None:
-    """Above all an unknown outcome: asking again cannot make it known."""
+    """Above all an unknown outcome: asking again cannot make it known, unless there is a time to do so."""
     peer = await _peer(nats_server, reply)
     for ask in (client.request_once, client.submit_once):
         peer.asked.clear()

@@ -19,8 +19,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 # Codes of nats-server's errors.json.
 CONSUMER_EXISTS = 10148
 _TIMEOUT_S = 2.0
-_TRIES = 4
-_PAUSE_S = 0.2
+# How long a message is sent again, and after which pauses; whoever submits waits for five seconds.
+_PATIENCE_S = 4.0
+_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 1.0
 # Time does not help: meant for another stream, too large a message, a sealed stream. Else the same message is sent
 # again: "store failed", say, is a full stream, and one that is just being closed.
 _FINAL = frozenset({10060, 10054, 10109})
@@ -57,10 +58,9 @@ async def append_once(bus: Bus, stream: str, subject: str, body: bytes, block: b
     size = len(body) + len(block)
     if size > bus.max_payload_bytes:
         return f"{size} bytes are more than the NATS server takes; raise its max_payload"
-    reason = ""
-    for attempt in range(_TRIES):
-        if attempt:
-            await asyncio.sleep(_PAUSE_S * 2**attempt)
+    loop = asyncio.get_running_loop()
+    give_up_at, pause_s = loop.time() + _PATIENCE_S, _PAUSE_S
+    while True:
         try:
             answer = (await bus.request(subject, body, block, timeout_s=_TIMEOUT_S)).body
             error = msgspec.json.decode(answer, type=_Answer).error
@@ -75,5 +75,8 @@ async def append_once(bus: Bus, stream: str, subject: str, body: bytes, block: b
                 return None
             reason = said(error, stream)
             if error.err_code in _FINAL or error.description.startswith("maximum "):
-                break
-    return reason
+                return reason
+        if loop.time() + pause_s > give_up_at:
+            return reason
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -61,3 +64,28 @@ async def start_worker(nats_server: NatsServer) -> AsyncIterator[StartWorker]:
     yield start
     for worker in started:
         await worker.close()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[dict[str, NatsServer]]:
+    """Three servers by name, ready to store."""
+    ports = _free_ports(3)
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    servers = {
+        f"n{at}": NatsServer(
+            tmp_path / f"n{at}",
+            extra=f'server_name: n{at}\ncluster {{ name: c, listen: "127.0.0.1:{port}", routes: [ {routes} ] }}',
+        )
+        for at, port in enumerate(ports)
+    }
+    await asyncio.gather(*(server.start() for server in servers.values()))
+    yield servers
+    await asyncio.gather(*(server.stop(kill=True) for server in servers.values()))
+
+
+def _free_ports(count: int) -> list[int]:
+    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in taken]
+    for one in taken:
+        one.close()
+    return ports

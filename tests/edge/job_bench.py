@@ -41,7 +41,7 @@ def dead_record(job_id: str, capability: CapabilityId = GREET, text: str = "it b
 class Bench:
     """One controller's streams."""
 
-    def __init__(self, bus: Bus, max_bytes: int, results_ttl_s: int) -> None:
+    def __init__(self, bus: Bus, max_bytes: int, results_ttl_s: int, replicas: int) -> None:
         self.bus = bus
         self.fed: list[Event] = []
         self._heard = asyncio.Event()
@@ -51,7 +51,7 @@ class Bench:
             bus,
             self.streams,
             SUBJECTS,
-            replicas=1,
+            replicas=replicas,
             max_bytes=max_bytes,
             results_ttl_s=results_ttl_s,
             ack_wait_s=30.0,
@@ -59,15 +59,20 @@ class Bench:
         )
 
     @classmethod
-    async def start(cls, server: NatsServer, max_bytes: int = 64 * 1024 * 1024, results_ttl_s: int = 60) -> Bench:
+    async def start(cls, server: NatsServer, **options: int) -> Bench:
+        """Connect to a server and start."""
+        return await cls.on(server.url, **options)
+
+    @classmethod
+    async def on(cls, url: str, max_bytes: int = 64 * 1024 * 1024, results_ttl_s: int = 60, replicas: int = 1) -> Bench:
         """Connect and start."""
         bench: Bench
 
         async def back() -> None:
             bench.jobs.check()
 
-        bus = await Bus.connect(server.url, name="jobs", on_reconnect=back)
-        bench = cls(bus, max_bytes, results_ttl_s)
+        bus = await Bus.connect(url, name="jobs", on_reconnect=back)
+        bench = cls(bus, max_bytes, results_ttl_s, replicas)
         await bench.jobs.start()
         return bench
 

@@ -1,16 +1,11 @@
-"""Claims on three servers of which the one that leads is killed: each write is known once, and nothing stored is lost."""
+"""Claims on three servers whose leader is killed or moves: each write is known once, and nothing stored is lost."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-import socket
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from bus import Bus, Streams
 from bus.connection import BusError
@@ -19,31 +14,6 @@ from crank.natsd import NatsServer
 from subjects.claims import decode_claim
 from tests.edge.claim_probe import BUCKET, STREAM, Probe, eventually, key, record
 from tests.edge.peers import until
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[dict[str, NatsServer]]:
-    """Three servers by name, ready to store."""
-    ports = _free_ports(3)
-    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
-    servers = {
-        f"n{at}": NatsServer(
-            tmp_path / f"n{at}",
-            extra=f'server_name: n{at}\ncluster {{ name: c, listen: "127.0.0.1:{port}", routes: [ {routes} ] }}',
-        )
-        for at, port in enumerate(ports)
-    }
-    await asyncio.gather(*(server.start() for server in servers.values()))
-    yield servers
-    await asyncio.gather(*(server.stop(kill=True) for server in servers.values()))
-
-
-def _free_ports(count: int) -> list[int]:
-    taken = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in taken]
-    for one in taken:
-        one.close()
-    return ports
 
 
 async def _started(servers: dict[str, NatsServer]) -> Probe:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import subprocess
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -283,3 +284,44 @@ def test_an_age_is_short() -> None:
     told = [age(seconds) for seconds in (0, 9.94, 12, 119, 120, 7199, 7200, 172_799, 172_800, 1e9)]
     assert told == ["0.0 s", "9.9 s", "12 s", "119 s", "2 min", "120 min", "2.0 h", "48.0 h", "2 d", "11574 d"]
     assert {age(odd) for odd in (None, "x", True, -1, float("nan"), float("inf"), [])} == {""}
+
+
+def test_a_job_that_fails_is_dead_until_an_operator_ends_it(crank: Crank, installation: dict[str, str]) -> None:
+    """It is listed with why, its data can be saved, it can be tried again and dropped; its result stays."""
+    submit = ["submit", "parse:email_message", "no mail", "--content-type", "message/rfc822"]
+    job = crank(*submit, env=installation).stdout.strip()
+    result = crank("result", job, "--wait", "20", env=installation)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert f"dead retry {job}" in result.stderr
+    assert _until_dead(crank, installation, job)["reason"] == "worker_error"
+    assert crank("dead", "show", job, env=installation).stdout == "no mail"
+    assert crank("dead", "retry", job, env=installation).stdout == f"accepted {job}\n"
+    assert crank("result", job, "--wait", "20", env=installation).returncode == 1
+    assert _until_dead(crank, installation, job)["capability"] == "parse:email_message"
+    assert crank("dead", "drop", job, "--yes", env=installation).stdout == f"dropped {job}\n"
+    assert job not in crank("dead", "list", env=installation).stdout
+    assert "404 no_such_job" in crank("dead", "retry", job, env=installation).stderr
+
+
+def _until_dead(crank: Crank, env: dict[str, str], job: str) -> dict[str, Any]:
+    until = time.monotonic() + 10
+    while True:
+        rows = json.loads(crank("dead", "list", "--json", env=env).stdout)["dead"]
+        found: dict[str, Any] | None = next((row for row in rows if row["job_id"] == job), None)
+        if found is not None:
+            return found
+        assert time.monotonic() < until, "it never was among the dead"
+
+
+def test_what_waits_is_listed_and_counted(crank: Crank, installation: dict[str, str]) -> None:
+    """By capability, and among what a controller that starts would find unfinished."""
+    job = crank("submit", "greet:hello_world", "{}", "--version", "^9", env=installation).stdout.strip()
+    assert job in crank("jobs", "--capability", "greet:hello_world", env=installation).stdout
+    assert job not in crank("jobs", "--capability", "parse:email_message", env=installation).stdout
+    told = json.loads(crank("recovery", "--json", env=installation).stdout)
+    assert job in [row["job_id"] for row in told["unfinished"]]
+    assert {"CRANK_JOBS", "CRANK_DEAD", "CRANK_REGISTRY"} <= {row["stream"] for row in told["recovery"]}
+    assert crank("cancel", job, env=installation).returncode == 0
+    settled = crank("resolve", job, "--release", "--yes", env=installation)
+    assert (settled.returncode, settled.stdout) == (1, "")
+    assert "nothing to resolve" in settled.stderr

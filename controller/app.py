@@ -109,7 +109,8 @@ class Controller:
         self._http: HttpPort | None = None
         self._intake: list[Subscription] = []
         self._draining = False
-        self._stores: tuple[ClaimStore | JobStreams, ...] = ()
+        self._claims: ClaimStore | None = None
+        self._jobs: JobStreams | None = None
         self._desk: Desk | None = None
 
     async def start(self, link: Link | None = None) -> None:
@@ -172,7 +173,7 @@ class Controller:
             ack_wait_s=_ACK_WAIT_LEASES * settings.claim_lease_s,
             feed=driver.feed,
         )
-        self._stores = stores = (claims, jobs)
+        self._claims, self._jobs = claims, jobs
         outbound = Outbound(
             bus,
             subjects,
@@ -197,8 +198,8 @@ class Controller:
         driver.start()
         await registry.start()
         await self._replayed(registry)
-        for store in stores:
-            await store.start()
+        await claims.start()
+        await jobs.start()
         await bus.subscribe(f"{replies}.*", inbound.answer)
         await bus.subscribe(subjects.all("heartbeat"), inbound.heartbeat)
         await bus.subscribe(subjects.all("cancel"), inbound.cancel)
@@ -247,10 +248,9 @@ class Controller:
 
     async def _reconnected(self) -> None:
         log.warning("connected to NATS again")
-        if self._registry is not None:
-            self._registry.check()
-        for store in self._stores:
-            store.check()
+        for part in (self._registry, self._claims, self._jobs):
+            if part is not None:
+                part.check()
 
     async def stop(self) -> None:
         """Leave the queue groups, finish what was accepted (up to ``drain_timeout_s``), say goodbye. Never raises."""
@@ -262,18 +262,15 @@ class Controller:
             if bus.connected:
                 for subscription in self._intake:
                     await bus.unsubscribe(subscription)
+                if self._jobs is not None:
+                    await self._jobs.leave()
                 await bus.flush()  # what the server had already handed to us is in the core now
             await self._drained()
         except BusError as error:
             log.warning("while draining: %s", error)
-        if self._desk is not None:
-            await self._desk.stop()
-        for store in self._stores:
-            await store.stop()
-        if self._registry is not None:
-            await self._registry.stop()
-        if self._http is not None:
-            await self._http.stop()
+        for part in (self._desk, self._jobs, self._claims, self._registry, self._http):
+            if part is not None:
+                await part.stop()
         if self._loop is not None:
             self._loop.stop()
         await bus.close()

@@ -74,14 +74,14 @@ class ControllerSettings(BaseSettings):
         3600, ge=1, le=7 * 86_400, description="a whole number of seconds from 1 to 604800, which is 7 days"
     )
     claims_max_bytes: int = Field(
-        512 * 1024 * 1024, ge=1024 * 1024, le=2**50, description="a whole number of bytes, 1048576 or more"
+        256 * 1024 * 1024, ge=1024 * 1024, le=2**50, description="a whole number of bytes, 1048576 or more"
     )
     claims_cache_bytes: int = Field(
         64 * 1024 * 1024, ge=0, le=2**40, description="a whole number of bytes, 0 to keep no answers in memory"
     )
     job_attempts: int = Field(5, ge=1, le=100, description="a number of attempts from 1 to 100")
     jobs_max_bytes: int = Field(
-        512 * 1024 * 1024, ge=1024 * 1024, le=2**50, description="a whole number of bytes, 1048576 or more"
+        256 * 1024 * 1024, ge=1024 * 1024, le=2**50, description="a whole number of bytes, 1048576 or more"
     )
     results_ttl_s: int = Field(
         86_400, ge=1, le=35 * 86_400, description="a whole number of seconds from 1 to 3024000, which is 35 days"

@@ -1,6 +1,7 @@
 """Owns the stored form of a claim: its key, its fingerprint, its record, and the answer that a record keeps.
 
-Controllers alone write these; the bytes are msgpack. What a state may become is decided in ``controller.core``.
+Controllers alone write these; the bytes are msgpack, and fields stand by their order: new ones come last, with a default.
+What a state may become is decided in ``controller.core``.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def fingerprint(content_type: str, body: bytes) -> bytes:
     return hashlib.sha256(b"%d:%s" % (len(content_type.encode()), content_type.encode()) + body).digest()
 
 
-class StoredError(msgspec.Struct, frozen=True, gc=False):
+class StoredError(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The error headers of an answer that is one; its body is the problem."""
 
     status: int
@@ -47,7 +48,7 @@ class StoredError(msgspec.Struct, frozen=True, gc=False):
     retry_after_ms: int | None = None
 
 
-class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+class StoredAnswer(msgspec.Struct, frozen=True, array_like=True):
     """An answer as every duplicate gets it, byte for byte.
 
     ``blob`` names the object that holds the body where one value cannot; it is the store's own business, and the body
@@ -64,7 +65,7 @@ class StoredAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     blob: str = ""
 
 
-class ClaimRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class ClaimRecord(msgspec.Struct, frozen=True, array_like=True):
     """What is known of one key. ``nonce`` is random per write, and tells whose write was stored.
 
     ``owner`` is ``<controller id>.<boot>``. Durations are seconds and never wall-clock times. ``attempts`` counts the

@@ -1,7 +1,7 @@
 """Owns the stored form of a claim: its key, its fingerprint, its record, and the answer that a record keeps.
 
-Controllers alone write these; the bytes are msgpack, and fields stand by their order: new ones come last, with a default.
-What a state may become is decided in ``controller.core``.
+Controllers alone write these. The bytes are msgpack, and fields stand by their order: new ones come last, with a
+default. What a state may become is decided in ``controller.core``.
 """
 
 from __future__ import annotations

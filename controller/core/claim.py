@@ -92,6 +92,7 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
         attempts=_attempts(life, step, stands),
         worker=offer.worker.id if offer is not None else stands.worker,
         answer=step.answer,
+        job=stands.job or request.action == "submit",
         published=step.published or (stands.published and request.action != "retry"),
         retries=stands.retries + (stands.state == "dead" and request.action == "retry"),
         reason=step.reason,

@@ -93,6 +93,8 @@ class Claims(dict[str, Claim]):
         ):
             self._spend(claim, step)
             return WON
+        if record is not None and not may(record.state, step.state):
+            return self._held(claim)  # it is not what it was when the life decided
         written = written_for(life, step, record, self.world)
         assert may(NOTHING if record is None else record.state, step.state), (record, step.state)
         claim.holder = life
@@ -199,7 +201,10 @@ class Claims(dict[str, Claim]):
             written, claim.following = claim.following, None
             self._write(claim, written)
             return
-        holder = claim.holder
+        holder, record = claim.holder, claim.record
+        if holder is not None and record.state in HELD and self.world.now - claim.confirmed_at >= record.lease_s / 2:
+            self._write(claim, msgspec.structs.replace(record, nonce=new_nonce(self.world)))
+            return  # it was under way for so long that somebody may have called it over
         if holder is not None:
             if holder.delivery and claim.record.state == "dispatching":
                 self._emit(ExtendJob(holder.delivery))

@@ -14,7 +14,7 @@ from controller.core.dispatching import dispatch
 from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
 from controller.core.front import front
 from controller.core.keyed import RELEASE, answer_of, error_answer
-from controller.core.securing import ATTACH, LINGER
+from controller.core.securing import ATTACH, LINGER, Again, found
 from controller.core.stored import AckJob, Appended, DropDead, NakJob
 from controller.core.world import Kept, Life, Outcome, Silent, Steps, Told, World
 from subjects.claims import FINAL, ClaimRecord, ClaimState, StoredAnswer
@@ -50,15 +50,24 @@ def submit(life: Life, world: World) -> Steps:
     key = life.request.headers.idempotency_key
     life.claims(key if key is not None else world.chance.randbytes(16).hex())
     while True:
-        event = yield Put("waiting")
+        event = yield Put("waiting", over=life.over)
+        life.over = False
         match event:
             case Won():
-                return (yield from _publish(life, life.claim_key, duplicate=False))
+                return (yield from _publish(life, 0, duplicate=False))
+            case Held(record) if not record.job and record.state not in FINAL:
+                # What a request comes to decides: its answer is the job's, or its key is free for the job.
+                ended = yield from found(life, world, event)
+                if not isinstance(ended, Again):
+                    assert ended is not None
+                    assert not isinstance(ended, Held)
+                    return _accepted(life, duplicate=True) if isinstance(ended, Kept) else ended
+                continue
             case Held(record):
                 if record.fingerprint != life.fingerprint:
                     return refusals.key_reused(life.request)
                 if record.job and record.state == "waiting" and not record.published:
-                    return (yield from _publish(life, life.claim_key, duplicate=True))
+                    return (yield from _publish(life, record.retries, duplicate=True))
                 return _accepted(life, duplicate=True)
             case Free():
                 continue
@@ -74,9 +83,9 @@ def submit(life: Life, world: World) -> Steps:
         return Silent("it was not accepted in time")
 
 
-def _publish(life: Life, message_id: str, *, duplicate: bool) -> Ending:
+def _publish(life: Life, retries: int, *, duplicate: bool) -> Ending:
     """Put the job into its stream and mark it as put there. Whoever is told otherwise sends it again."""
-    event = yield Append(message_id)
+    event = yield Append(f"{life.claim_key}.{retries}" if retries else life.claim_key)
     if not isinstance(event, Appended):
         return refusals.perhaps_accepted("it was interrupted")
     if event.reason is not None:
@@ -258,17 +267,20 @@ def cancel(life: Life, world: World) -> Steps:
 def retry(life: Life, world: World) -> Steps:
     """Have a dead job tried again, because an operator says so."""
     event = yield LOOK
-    record = event.record if isinstance(event, Held) else None
-    if isinstance(event, Lost):
-        return refusals.not_accepted(event.reason)
-    if record is not None and record.state != "dead":
-        return refusals.not_dead(life.claim_key, record.state)
-    event = yield Put("waiting", over=True)
-    if not isinstance(event, Won):
-        return refusals.not_accepted("somebody else was quicker, or the store does not answer")
-    event = yield LOOK
-    assert isinstance(event, Held)
-    outcome = yield from _publish(life, f"{life.claim_key}.{event.record.retries}", duplicate=False)
+    if not isinstance(event, Held | Free):
+        return refusals.not_accepted(event.reason if isinstance(event, Lost) else "JetStream does not answer")
+    if isinstance(event, Held) and event.record.state == "waiting" and not event.record.published:
+        retries = event.record.retries  # an earlier retry came no further
+    elif isinstance(event, Held) and event.record.state != "dead":
+        return refusals.not_dead(life.claim_key, event.record.state)
+    else:
+        event = yield Put("waiting", over=True)
+        if not isinstance(event, Won):
+            return refusals.not_accepted("somebody else was quicker, or the store does not answer")
+        event = yield LOOK
+        assert isinstance(event, Held)
+        retries = event.record.retries
+    outcome = yield from _publish(life, retries, duplicate=False)
     if isinstance(outcome, Refusal):
         return outcome
     yield Tell(DropDead(life.dead_seq))

@@ -1,0 +1,173 @@
+"""Jobs and requests under one key, and jobs whose acceptance or retry was interrupted: nothing accepted is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from harness import DONE, HELLO, Call, House, spec
+from stores import Stores
+
+from controller.core.events import RetryAsked
+from controller.core.model import Request
+from controller.core.stored import Appended, AppendJob, ReadClaim
+from subjects.answers import Garbage
+from subjects.errors import ErrorKind
+
+
+def house(stores: Stores | None = None, name: str = "c-1", **fields: Any) -> House:
+    """One with a worker."""
+    one = House(timeout_ms=30_000, stores=stores, name=name, seed=int(name[-1]))
+    one.register("w-1", spec(**fields))
+    one.beating = {"w-1"}
+    return one
+
+
+def told(call: Call) -> dict[str, Any]:
+    """The router's own words in an answer."""
+    return msgspec.json.decode(call.answer.body)  # type: ignore[no-any-return]
+
+
+def test_a_job_under_the_key_of_a_request_is_what_that_comes_to() -> None:
+    """It is accepted when the answer is stored, which is its result."""
+    one = house()
+    first = one.request(idempotency_key="k")
+    job = one.submit(idempotency_key="k")
+    assert not job.replies
+    one.answers(first)
+    assert told(job)["duplicate"]
+    assert one.result(told(job)["job_id"]).answer.body == DONE.body
+    assert not one.stores.jobs
+
+
+def test_a_job_under_a_key_that_a_request_frees_is_one_of_its_own() -> None:
+    """It is not accepted before."""
+    one = house()
+    one.request()
+    one.request(idempotency_key="k", request_id="waits")
+    job = one.submit(idempotency_key="k")
+    assert not job.replies
+    one.cancel("waits")
+    assert told(job) == {"job_id": told(job)["job_id"], "status": "accepted", "duplicate": False}
+    assert len(one.stores.jobs) == 1
+    assert one.stores.only().job
+
+
+def test_a_job_takes_over_the_key_of_a_request_whose_controller_died() -> None:
+    """And is a job from then on."""
+    stores = Stores()
+    one, two = house(stores, idempotent=True), house(stores, "c-2", idempotent=True)
+    one.request(idempotency_key="k")
+    job = two.submit(idempotency_key="k")
+    two.advance(22.0)
+    assert told(job)["status"] == "accepted"
+    assert stores.only().job
+    two.answers(two.deliver(next(iter(stores.jobs.values()))))
+    assert two.result(told(job)["job_id"]).answer.meta.job_status == "done"
+
+
+def test_a_job_under_the_key_of_a_request_whose_outcome_is_unknown_is_refused() -> None:
+    """An operator settles that first."""
+    stores = Stores()
+    one, two = house(stores), house(stores, "c-2")
+    one.request(idempotency_key="k")
+    assert_kind = two.submit(idempotency_key="k")
+    two.advance(22.0)
+    assert assert_kind.kind is ErrorKind.OUTCOME_UNKNOWN
+    assert not stores.jobs
+
+
+def dead(one: House) -> RetryAsked:
+    """What an operator asks of a job that died."""
+    call = one.submit(idempotency_key="k")
+    one.answers(one.deliver(list(one.stores.jobs.values())[-1]), Garbage("nonsense"))
+    job_id = told(call)["job_id"]
+    assert one.stores.record(job_id).state == "dead"
+    request = msgspec.structs.replace(call.request, reply="_INBOX.op", action="retry", job_id=job_id)
+    return RetryAsked(request, 1)
+
+
+def asks(one: House, event: RetryAsked, reply: str) -> Call:
+    """The operator's request, and what comes of it."""
+    request: Request = msgspec.structs.replace(event.request, reply=reply)
+    call = one.calls[reply] = Call(request)
+    one.feed(RetryAsked(request, event.dead_seq))
+    return call
+
+
+def test_a_retry_whose_record_cannot_be_read_in_time_writes_nothing() -> None:
+    """It would not know over what."""
+    one = house()
+    event = dead(one)
+    one.answers_claims = False
+    call = asks(one, event, "op")
+    one.advance(31.0)
+    assert call.kind is ErrorKind.STORE_UNAVAILABLE
+    assert [type(command) for command in one.unanswered] == [ReadClaim]
+
+
+def test_a_retry_that_came_no_further_than_its_record_can_be_repeated() -> None:
+    """The job is in its stream after that, once, as another one than the first."""
+    one = house()
+    event = dead(one)
+    perform = one.stores.perform
+    one.stores.perform = lambda c: (  # type: ignore[method-assign]
+        Appended(c.life, "full") if isinstance(c, AppendJob) else perform(c)
+    )
+    assert isinstance(asks(one, event, "op-1").kind, ErrorKind)
+    one.stores.perform = perform  # type: ignore[method-assign]
+    assert told(asks(one, event, "op-2"))["dead"][0]["status"] == "accepted"
+    job_id = event.request.job_id
+    assert list(one.stores.jobs) == [job_id, f"{job_id}.1"]
+
+
+def test_a_retry_that_came_no_further_is_finished_by_who_submits_it_again() -> None:
+    """Under the retry's own message id: the first one's is known to the stream, which would drop it."""
+    one = house()
+    event = dead(one)
+    perform = one.stores.perform
+    one.stores.perform = lambda c: (  # type: ignore[method-assign]
+        Appended(c.life, "full") if isinstance(c, AppendJob) else perform(c)
+    )
+    asks(one, event, "op-1")
+    one.stores.perform = perform  # type: ignore[method-assign]
+    assert told(one.submit(idempotency_key="k"))["duplicate"]
+    assert list(one.stores.jobs)[-1] == f"{event.request.job_id}.1"
+
+
+def test_a_job_that_is_done_before_it_is_marked_as_accepted_is_accepted_all_the_same() -> None:
+    """What it was marked for is over."""
+    one, other = house(), Stores()
+    one.answers_claims = False
+    one.submit(idempotency_key="k")
+    perform, lives = one.stores.perform, []
+
+    def late(command: object) -> Any:
+        if isinstance(command, AppendJob):
+            lives.append(command.life)
+            return None
+        return perform(command)  # type: ignore[arg-type]
+
+    one.stores.perform = late  # type: ignore[method-assign]
+    again = one.submit(idempotency_key="k")
+    assert len(lives) == 1
+    elsewhere = house(other, "c-2")
+    elsewhere.submit(idempotency_key="k")
+    elsewhere.answers(elsewhere.deliver(next(iter(other.jobs.values()))))
+    one.stores.last, one.stores.seq = other.last, other.seq
+    one.store_answers()
+    one.feed(Appended(lives[0], None))
+    assert told(again)["status"] == "accepted"
+    assert one.stores.only().state == "done"
+
+
+def test_a_claim_that_is_acknowledged_late_is_renewed_before_anything_is_sent() -> None:
+    """Its lease runs from when it was handed over, and somebody may have called it over since."""
+    one = house()
+    one.answers_claims = False
+    call = one.request(HELLO, idempotency_key="k")
+    one.advance(16.0)
+    one.store_answers()
+    assert not call.dispatches
+    one.store_answers()
+    assert len(call.dispatches) == 1

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from bus import Bus, Streams
+from bus.connection import BusError
 from controller.core.stored import (
     ClaimFailed,
     ClaimRead,
@@ -85,7 +86,11 @@ class Probe:
 
         probe = cls(await Bus.connect(url, name="probe", on_reconnect=back), max_bytes, replicas)
         made.append(probe)
-        await probe.store.start()
+        try:
+            await probe.store.start()
+        except BusError:
+            await probe.close()
+            raise
         return probe
 
     def send(self, command: WriteClaim | ReleaseClaim | ReadClaim) -> None:

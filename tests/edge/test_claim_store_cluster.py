@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
+from collections.abc import AsyncIterator
+
+import pytest
 
 from bus import Bus, Streams
 from bus.connection import BusError
@@ -16,13 +19,18 @@ from tests.edge.claim_probe import BUCKET, STREAM, Probe, eventually, key, recor
 from tests.edge.peers import until
 
 
-async def _started(servers: dict[str, NatsServer]) -> Probe:
-    urls = ",".join(server.url for server in servers.values())
-    async with asyncio.timeout(30):
-        while True:
+@pytest.fixture
+async def probes(cluster: dict[str, NatsServer]) -> AsyncIterator[list[Probe]]:
+    """Two stores on the cluster."""
+    url = ",".join(server.url for server in cluster.values())
+    made: list[Probe] = []
+    async with asyncio.timeout(60):
+        while len(made) < 2:
             with contextlib.suppress(BusError):  # the servers have not found each other yet
-                return await Probe.on(urls, replicas=3)
-            await asyncio.sleep(0.1)
+                made.append(await Probe.on(url, replicas=3))
+    yield made
+    for probe in made:
+        await probe.close()
 
 
 async def _leader(bus: Bus) -> str:
@@ -35,9 +43,11 @@ async def _leader(bus: Bus) -> str:
             await asyncio.sleep(0.1)
 
 
-async def test_a_leader_that_is_killed_under_load_costs_no_write_its_answer(cluster: dict[str, NatsServer]) -> None:
+async def test_a_leader_that_is_killed_under_load_costs_no_write_its_answer(
+    cluster: dict[str, NatsServer], probes: list[Probe]
+) -> None:
     """What was told stored is there, what was told failed is not; and afterwards claims are taken again."""
-    probe = await _started(cluster)
+    probe = probes[0]
     leader = await _leader(probe.bus)
     records = [record() for _ in range(3000)]
     for number, written in enumerate(records):
@@ -74,13 +84,11 @@ async def test_a_leader_that_is_killed_under_load_costs_no_write_its_answer(clus
             there.add(written.nonce)
     assert there == stored
     assert len(stored) > 1000
-    await probe.close()
 
 
-async def test_two_that_race_over_three_servers_never_both_win(cluster: dict[str, NatsServer]) -> None:
+async def test_two_that_race_over_three_servers_never_both_win(probes: list[Probe]) -> None:
     """Each key has one winner, and the loser is told of it, also while the leader moves."""
-    probe = await _started(cluster)
-    other = await Probe.on(next(iter(cluster.values())).url, replicas=3)
+    probe, other = probes
     pairs = [(str(number), record(), record(owner="c-2.b2")) for number in range(500)]
     for number, (name, ours, theirs) in enumerate(pairs):
         probe.put(name, ours)
@@ -100,5 +108,3 @@ async def test_two_that_race_over_three_servers_never_both_win(cluster: dict[str
         found = await probe.read(name)
         assert isinstance(found, ClaimRead)
         assert [found.record.nonce] == winners if found.record is not None else not winners
-    await other.close()
-    await probe.close()

@@ -20,7 +20,8 @@ class Asked(NamedTuple):
     body: bytes
 
 
-Script = Callable[[Asked], Iterator[tuple[bytes | None, bytes]]]
+Reply = tuple[bytes | None, bytes]
+Script = Callable[[Asked], Iterator[Reply]]
 
 
 class Peer:
@@ -50,3 +51,16 @@ class Peer:
 
     async def stop(self) -> None:
         await self._bus.close()
+
+
+async def in_turn(url: str, *replies: Reply | None) -> Peer:
+    """A peer that answers one question after the other, the last reply for ever; None, and to a cancel, is silence."""
+    left = list(replies)
+
+    def script(asked: Asked) -> Iterator[Reply]:
+        if "cancel" not in asked.subject:
+            reply = left.pop(0) if len(left) > 1 else left[0]
+            if reply is not None:
+                yield reply
+
+    return await Peer.start(url, script)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given
@@ -15,11 +15,10 @@ from callers.once import pause_s
 from crank.natsd import NatsServer
 from subjects.errors import ErrorKind, Refusal
 from subjects.replies import ReplyMeta, build_refusal, build_reply
-from tests.cli.peer import Asked, Peer
+from tests.cli.peer import Peer, Reply, in_turn
 
 META = ReplyMeta("r-1", "c-1", "00-" + "a" * 32 + "-" + "b" * 16 + "-01", worker="w-1", version="1.0.0", attempts=1)
 ANSWER = build_reply(META, "application/json", ""), b'{"done":1}'
-Reply = tuple[bytes | None, bytes]
 
 
 @pytest.fixture
@@ -33,19 +32,6 @@ async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callers.once._FIRST_SILENCE_S", 0.1)
     monkeypatch.setattr("callers.once._FIRST_PAUSE_S", 0.01)
-
-
-async def _peer(nats_server: NatsServer, *replies: Reply | None) -> Peer:
-    """Answers one question after the other with ``replies``, the last one for ever; None is silence."""
-    left = list(replies)
-
-    def script(asked: Asked) -> Iterator[Reply]:
-        if "cancel" not in asked.subject:
-            reply = left.pop(0) if len(left) > 1 else left[0]
-            if reply is not None:
-                yield reply
-
-    return await Peer.start(nats_server.url, script)
 
 
 def _refused(kind: ErrorKind, *, after_ms: int | None = None, maybe: bool | None = None) -> Reply:
@@ -62,7 +48,7 @@ async def test_a_key_that_is_none_is_refused_before_anything_is_sent(
     nats_server: NatsServer, client: Client, key: str
 ) -> None:
     """Without it the request would run unprotected, whichever way the key was said."""
-    peer = await _peer(nats_server, ANSWER)
+    peer = await in_turn(nats_server.url, ANSWER)
     for ask in (client.request, client.request_once, client.submit, client.submit_once):
         with pytest.raises(CrankError, match=r"idempotency key .* is not 1 to 255 visible ASCII") as caught:
             await ask("a:b", idempotency_key=key)  # type: ignore[operator]
@@ -76,7 +62,7 @@ async def test_a_key_that_is_none_is_refused_before_anything_is_sent(
 async def test_a_replayed_answer_says_so(nats_server: NatsServer, client: Client) -> None:
     """The key and what to do with a duplicate are headers, and so is what came of it."""
     replay = ANSWER[0].replace(b"NATS/1.0\r\n", b"NATS/1.0\r\nCrank-Replayed: true\r\n"), b"1"
-    peer = await _peer(nats_server, ANSWER, replay)
+    peer = await in_turn(nats_server.url, ANSWER, replay)
     assert not (await client.request("a:b", idempotency_key="k-1", on_duplicate="reject")).replayed
     assert (await client.request("a:b", idempotency_key="k-1")).replayed
     assert _said(peer, "Idempotency-Key") == ["k-1", "k-1"]
@@ -94,7 +80,7 @@ PASSING = [
 
 async def test_what_may_pass_is_asked_again_under_the_same_key(nats_server: NatsServer, client: Client) -> None:
     """Refusals that time mends, silence, an answer that is still being stored; nothing is cancelled in between."""
-    peer = await _peer(nats_server, *PASSING, ANSWER)
+    peer = await in_turn(nats_server.url, *PASSING, ANSWER)
     answer = await client.request_once("a:b", {"n": 1}, timeout_ms=60_000, priority="high")
     assert answer.json() == {"done": 1}
     assert len(peer.asked) == len(PASSING) + 1
@@ -119,7 +105,7 @@ async def test_what_will_not_pass_is_raised_at_once_with_the_key(
     nats_server: NatsServer, client: Client, reply: Reply
 ) -> None:
     """Above all an unknown outcome: asking again cannot make it known, unless there is a time to do so."""
-    peer = await _peer(nats_server, reply)
+    peer = await in_turn(nats_server.url, reply)
     for ask in (client.request_once, client.submit_once):
         peer.asked.clear()
         with pytest.raises(CrankError) as caught:
@@ -133,7 +119,7 @@ async def test_patience_ends_with_the_last_failure_and_the_key_to_go_on_with(
     nats_server: NatsServer, client: Client
 ) -> None:
     """The key that was made is in the error and in what a person reads."""
-    peer = await _peer(nats_server, _refused(ErrorKind.OVERLOADED))
+    peer = await in_turn(nats_server.url, _refused(ErrorKind.OVERLOADED))
     with pytest.raises(CrankError) as caught:
         await client.request_once("a:b", timeout_ms=100)
     (key,) = set(_said(peer, "Idempotency-Key"))
@@ -145,7 +131,7 @@ async def test_patience_ends_with_the_last_failure_and_the_key_to_go_on_with(
 
 async def test_nobody_is_asked_before_the_time_that_was_asked_for(nats_server: NatsServer, client: Client) -> None:
     """Where Retry-After is longer than the patience, the wait is over at once."""
-    peer = await _peer(nats_server, _refused(ErrorKind.OVERLOADED, after_ms=3_600_000))
+    peer = await in_turn(nats_server.url, _refused(ErrorKind.OVERLOADED, after_ms=3_600_000))
     with pytest.raises(CrankError, match="Because"):
         await asyncio.wait_for(client.request_once("a:b", timeout_ms=60_000), 10)
     assert len(peer.asked) == 1
@@ -154,7 +140,7 @@ async def test_nobody_is_asked_before_the_time_that_was_asked_for(nats_server: N
 
 async def test_silence_to_the_end_is_told_whole_and_cancelled(nats_server: NatsServer, client: Client) -> None:
     """Nobody waits any more; with the key, what was done can still be had."""
-    peer = await _peer(nats_server, None)
+    peer = await in_turn(nats_server.url, None)
     with pytest.raises(Silence, match=r"within 0\.2 s.* with the same key") as caught:
         await client.request_once("a:b", timeout_ms=200, request_id="r-7", idempotency_key="k-3")
     assert (caught.value.kind, caught.value.idempotency_key) == ("deadline", "k-3")
@@ -173,7 +159,7 @@ async def test_a_controller_that_comes_late_is_waited_for(nats_server: NatsServe
     await nats_server.stop()
     await asyncio.sleep(0.1)
     await nats_server.start()
-    peer = await _peer(nats_server, ANSWER)
+    peer = await in_turn(nats_server.url, ANSWER)
     assert (await asyncio.wait_for(asking, 20)).json() == {"done": 1}
     await peer.stop()
 
@@ -189,7 +175,7 @@ async def test_a_closed_client_asks_nobody_again(nats_server: NatsServer, client
 
 async def test_leaving_cancels_what_was_asked_also_between_two_tries(nats_server: NatsServer, client: Client) -> None:
     """Whoever stops waiting wants nothing done for them."""
-    peer = await _peer(nats_server, None, _refused(ErrorKind.OVERLOADED, after_ms=50_000))
+    peer = await in_turn(nats_server.url, None, _refused(ErrorKind.OVERLOADED, after_ms=50_000))
     asking = asyncio.create_task(client.request_once("a:b", timeout_ms=60_000, request_id="r-8"))
     async with asyncio.timeout(5):
         while len(peer.asked) < 2:

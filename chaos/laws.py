@@ -21,7 +21,7 @@ _HONEST = frozenset(
     {"worker_lost", "deadline", "outcome_unknown", "in_progress", "no_worker", "overloaded", "store_unavailable",
      "cancelled"}
 )  # fmt: skip
-# These say by themselves that nothing ran.
+# These say by themselves that nothing ran, unless they say that something may have.
 _NOT_RUN = frozenset({"store_unavailable", "in_progress"})
 # In the calm, whoever asks again hears one of these.
 _DEFINITE = ANSWERED | {"outcome_unknown"}
@@ -128,7 +128,7 @@ def _felt(trouble: Happened, attempt: Attempt) -> bool:
 def _dishonest(story: Story) -> Iterator[str]:
     ran: dict[str, Execution] = {execution.request_id: execution for execution in story.executions}
     for attempt in story.attempts:
-        says_not_run = attempt.maybe_executed is False or attempt.outcome in _NOT_RUN
+        says_not_run = not attempt.maybe_executed and (attempt.maybe_executed is False or attempt.outcome in _NOT_RUN)
         execution = ran.get(attempt.request_id)
         if says_not_run and execution is not None and attempt.what == "request":
             yield f"{attempt.request_id}: told that nothing ran ({attempt.outcome}), and {execution.id} did"

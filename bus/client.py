@@ -66,7 +66,8 @@ class DirectClient(Client):
         if transport is None or not self.is_connected:
             return
         if isinstance(transport, TcpTransport):
-            transport.write(commands)  # type: ignore[no-untyped-call]
+            with contextlib.suppress(RuntimeError):  # it is just closing: what leaves in this moment is lost as well
+                transport.write(commands)  # type: ignore[no-untyped-call]
             return
         # What is written to a WebSocket leaves when it is drained, and only nats-py's flusher does that.
         self._pending.append(commands)

@@ -161,7 +161,6 @@ class Controller:
             replicas=settings.replicas,
             max_bytes=settings.claims_max_bytes,
             feed=driver.feed,
-            wanted=router.claims.watched,
         )
         jobs = JobStreams(
             bus,

@@ -21,6 +21,8 @@ from controller.core.stored import (
     ReadClaim,
     ReleaseClaim,
     StoreLevel,
+    UnwatchClaim,
+    WatchClaim,
     WriteClaim,
 )
 from simulation.bucket import Entry
@@ -69,6 +71,8 @@ class ClaimsLog:
             WriteClaim: self._write,
             ReleaseClaim: self._release,
             ReadClaim: self._read,
+            WatchClaim: lambda command: self.noticed(command.key),
+            UnwatchClaim: lambda command: None,
         }
 
     # Writing --------------------------------------------------------------------------

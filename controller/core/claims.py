@@ -29,6 +29,8 @@ from controller.core.stored import (
     ReadClaim,
     ReleaseClaim,
     StoreLevel,
+    UnwatchClaim,
+    WatchClaim,
     WriteClaim,
 )
 from controller.core.world import Life, World
@@ -55,7 +57,7 @@ class Claims(dict[str, Claim]):
         world.owner = f"{world.controller_id}.{world.chance.randbytes(4).hex()}"
         self.kept = KeptRecords(world)
         self.watched: dict[str, None] = {}
-        """Keys whose changes elsewhere matter here: what the edge passes notices of."""
+        """Keys whose changes elsewhere matter here."""
         self._emit = emit
         self._resume = resume
         self._refuses = ""
@@ -110,7 +112,7 @@ class Claims(dict[str, Claim]):
         """Let ``life`` wait for a change."""
         claim = self._entry(life)
         if claim.holder is None and claim.out is None:
-            self.watched[claim.key] = None
+            self._watch(claim)
             self._read(claim)  # it may have changed while nobody here listened, and may not have been read at all
         claim.attached[life] = None
         return None
@@ -139,7 +141,7 @@ class Claims(dict[str, Claim]):
                 return
             self._observed += 1
         claim.observed_until = self.world.now + _OBSERVED_LEASES * self.world.limits.lease_s
-        self.watched[claim.key] = None
+        self._watch(claim)
 
     def release(self, life: Life) -> None:
         """Forget the key, which this life holds or was allowed to replace; those who wait for it try for themselves."""
@@ -173,7 +175,7 @@ class Claims(dict[str, Claim]):
             claim.mine = False
             claim.unchanged_since = claim.read_at = self.world.now
             if claim.attached:
-                self.watched[claim.key] = None
+                self._watch(claim)
                 if claim.out is None:
                     self._changed(claim)
         self._forget(claim)
@@ -347,6 +349,11 @@ class Claims(dict[str, Claim]):
         ttl_s = int(record.window_s) if record.state in FINAL else None
         self._emit(WriteClaim(claim.key, record, claim.seq, ttl_s))
 
+    def _watch(self, claim: Claim) -> None:
+        if claim.key not in self.watched:
+            self.watched[claim.key] = None
+            self._emit(WatchClaim(claim.key))
+
     def _read(self, claim: Claim, *, kept: bool = False) -> None:
         if not claim.reading:
             claim.reading, claim.reads_kept = True, kept
@@ -412,4 +419,6 @@ class Claims(dict[str, Claim]):
             return
         if self.get(claim.key) is claim:
             del self[claim.key]
-            self.watched.pop(claim.key, None)
+            if claim.key in self.watched:
+                del self.watched[claim.key]
+                self._emit(UnwatchClaim(claim.key))

@@ -47,6 +47,18 @@ class ReadClaim(msgspec.Struct, frozen=True):
     kept: bool = False
 
 
+class WatchClaim(msgspec.Struct, frozen=True):
+    """Tell of changes of the key from now on, with ``ClaimNoticed``: once when it can be told, and then each time."""
+
+    key: str
+
+
+class UnwatchClaim(msgspec.Struct, frozen=True):
+    """Nobody here waits for changes of the key any more."""
+
+    key: str
+
+
 class AppendJob(msgspec.Struct, frozen=True):
     """Add an accepted job to the stream of jobs, once under ``message_id``; answered by ``Appended``."""
 
@@ -157,7 +169,7 @@ class ClaimUnread(msgspec.Struct, frozen=True):
 
 
 class ClaimNoticed(msgspec.Struct, frozen=True):
-    """Something was stored under the key: it is worth reading."""
+    """Something was stored under the key, or may have been before anybody listened: it is worth reading."""
 
     key: str
 
@@ -199,6 +211,8 @@ StoreCommand = (
     WriteClaim
     | ReleaseClaim
     | ReadClaim
+    | WatchClaim
+    | UnwatchClaim
     | AppendJob
     | AppendDead
     | KeepResult

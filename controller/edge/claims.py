@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Any
 
-from bus import Bus, Republish, Streams, StreamSpec, Subscription
+from bus import Bus, Republish, Streams, StreamSpec
 from bus.connection import BusError
 from bus.questions import Questions
 from bus.specs import bucket
-from controller.core.stored import ClaimNoticed, ReadClaim, ReleaseClaim, StoreEvent, StoreLevel, WriteClaim
+from controller.core.stored import (
+    ReadClaim,
+    ReleaseClaim,
+    StoreEvent,
+    StoreLevel,
+    UnwatchClaim,
+    WatchClaim,
+    WriteClaim,
+)
 from controller.edge.background import Background
+from controller.edge.claim_notices import ClaimNotices
 from controller.edge.claim_reads import ClaimReads
 from controller.edge.claim_writes import ClaimWrites
 from controller.edge.kept_answers import KeptAnswers, answers_spec
@@ -38,7 +47,7 @@ def claims_spec(subjects: Subjects, replicas: int, max_bytes: int) -> StreamSpec
 
 
 class ClaimStore:
-    """One controller's claims in JetStream. ``wanted`` holds the keys whose changes the core wants to be told of."""
+    """One controller's claims in JetStream."""
 
     def __init__(
         self,
@@ -49,30 +58,28 @@ class ClaimStore:
         replicas: int,
         max_bytes: int,
         feed: Callable[[StoreEvent], None],
-        wanted: Container[str],
     ) -> None:
         self._bus = bus
         self._streams = streams
-        self._feed = feed
-        self._wanted = wanted
-        self._notices = subjects.claims_notices
         self._specs = (claims_spec(subjects, replicas, max_bytes), answers_spec(subjects, replicas, max_bytes))
         self._questions = Questions(bus)
         self._background = Background()
         self.kept = KeptAnswers(bus, subjects)
         reads = ClaimReads(self._questions, self.kept, self._background, subjects, feed)
         writes = ClaimWrites(self._questions, reads, self.kept, self._background, subjects, feed)
+        notices = ClaimNotices(bus, self._background, subjects, feed)
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
             WriteClaim: writes.write,
             ReleaseClaim: writes.release,
             ReadClaim: reads.read,
+            WatchClaim: notices.watch,
+            UnwatchClaim: notices.unwatch,
         }
         self._watch = StoreWatch(self._questions, self._specs, lambda why: feed(StoreLevel(why)), self._missing)
         self._making: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._sweeps = 0
-        self._subscription: Subscription | None = None
 
     async def start(self) -> None:
         """Create what is missing, listen, and watch from now on.
@@ -84,7 +91,6 @@ class ClaimStore:
         await self._questions.start()
         for spec in self._specs:
             await self._streams.ensure(spec)
-        self._subscription = await self._bus.subscribe(self._notices, self._notice)
         self._sweep()
 
     async def stop(self) -> None:
@@ -94,18 +100,11 @@ class ClaimStore:
         if self._timer is not None:
             self._timer.cancel()
         await self._questions.stop()
-        if self._subscription is not None:
-            await self._bus.unsubscribe(self._subscription)
 
     def check(self) -> None:
         """The connection came back: send again what was not acknowledged, and see whether the store is still there."""
         self._questions.ask_again()
         self._watch.look()
-
-    def _notice(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
-        key = subject[len(self._notices) - 1 :]
-        if key in self._wanted:
-            self._feed(ClaimNoticed(key))
 
     def _sweep(self) -> None:
         self._timer = self._loop.call_later(_SWEEP_S, self._sweep)

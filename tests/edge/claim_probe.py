@@ -65,7 +65,6 @@ class Probe:
     def __init__(self, bus: Bus, max_bytes: int, replicas: int) -> None:
         self.bus = bus
         self.events: list[StoreEvent] = []
-        self.wanted: set[str] = set()
         self.store = ClaimStore(
             bus,
             Streams(bus),
@@ -73,7 +72,6 @@ class Probe:
             replicas=replicas,
             max_bytes=max_bytes,
             feed=self.events.append,
-            wanted=self.wanted,
         )
 
     @classmethod

@@ -14,6 +14,7 @@ from bus import Bus, Streams
 from bus.connection import BusError
 from controller.core.stored import (
     ClaimFailed,
+    ClaimNoticed,
     ClaimRead,
     ClaimRefused,
     ClaimStored,
@@ -23,6 +24,8 @@ from controller.core.stored import (
     ReleaseClaim,
     StoreEvent,
     StoreLevel,
+    UnwatchClaim,
+    WatchClaim,
     WriteClaim,
 )
 from controller.edge.claims import ClaimStore
@@ -91,7 +94,7 @@ class Probe:
             raise
         return probe
 
-    def send(self, command: WriteClaim | ReleaseClaim | ReadClaim) -> None:
+    def send(self, command: WriteClaim | ReleaseClaim | ReadClaim | WatchClaim | UnwatchClaim) -> None:
         """Hand a command over as the driver does."""
         if (event := self.store.handlers[type(command)](command)) is not None:
             self.events.append(event)
@@ -129,6 +132,15 @@ class Probe:
 
         await until(lambda: bool(reads()))
         return reads()[0]
+
+    def noticed(self, name: str) -> int:
+        """How often a key was told of."""
+        return self.events.count(ClaimNoticed(key(name)))
+
+    async def watch(self, name: str) -> None:
+        """Have changes of a key told; returns when it is listened to."""
+        self.send(WatchClaim(key(name)))
+        await until(lambda: self.noticed(name) > 0)
 
     @property
     def refuses(self) -> str | None:

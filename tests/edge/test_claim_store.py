@@ -12,7 +12,6 @@ from bus import Bus, Message, Streams
 from bus.specs import bucket
 from controller.core.stored import (
     ClaimFailed,
-    ClaimNoticed,
     ClaimRead,
     ClaimRefused,
     ClaimStored,
@@ -134,65 +133,49 @@ async def test_an_answer_is_forgotten_when_its_time_is_over_and_a_claim_is_not(p
     assert found.seq == held.seq
 
 
-async def watched(store: Probe, name: str) -> None:
-    """Have a store listen for changes of a key."""
-    store.events[:] = [event for event in store.events if event != ClaimNoticed(key(name))]
-    store.send(WatchClaim(key(name)))
-    await until(lambda: ClaimNoticed(key(name)) in store.events)
-
-
-async def test_a_change_is_noticed_by_whoever_wants_it_after_it_is_stored(probe: Probe, other: Probe) -> None:
-    """A notice carries no record; whoever reads on it finds what was stored, and nobody else is told."""
+async def test_a_change_is_noticed_by_whoever_watches_the_key_after_it_is_stored(probe: Probe, other: Probe) -> None:
+    """A notice carries no record; whoever reads on it finds what was stored, and of other keys nobody is told."""
     raw: list[Message] = []
     await other.bus.subscribe("crank.claims.>", lambda *message: raw.append(Message(*message)))
-    await other.bus.flush()
-    await watched(other, "a")
+    await other.watch("a")
     created = await probe.written("a", record())
     assert isinstance(created, ClaimStored)
     assert isinstance(await probe.written("b", record()), ClaimStored)
-    await until(lambda: other.events.count(ClaimNoticed(key("a"))) == 2)
+    await until(lambda: other.noticed("a") == 2)
     found = await other.read("a")
     assert isinstance(found, ClaimRead)
     assert found.seq == created.seq
     probe.send(ReleaseClaim(key("a"), created.seq))
-    await until(lambda: other.events.count(ClaimNoticed(key("a"))) == 3)
+    await until(lambda: other.noticed("a") == 3)
     assert await other.read("a") == ClaimRead(key("a"), None, created.seq + 2)
-    assert ClaimNoticed(key("b")) not in other.events
+    assert other.noticed("b") == 0
     assert [message.body for message in raw] == [b"", b"", b""]
+
+
+async def test_whoever_watches_no_more_is_told_nothing_more(probe: Probe, other: Probe) -> None:
+    """Also where it ends before it began, or begins again."""
+    await other.watch("a")
+    other.send(UnwatchClaim(key("a")))
+    other.send(WatchClaim(key("b")))
+    other.send(UnwatchClaim(key("b")))
+    for command in (WatchClaim, UnwatchClaim, WatchClaim):
+        other.send(command(key("c")))
+    await until(lambda: other.noticed("c") == 1)
+    await other.bus.flush()
+    for name in ("a", "b", "c"):
+        assert isinstance(await probe.written(name, record()), ClaimStored)
+    await until(lambda: other.noticed("c") == 2)
+    await other.bus.flush()
+    assert (other.noticed("a"), other.noticed("b"), other.noticed("c")) == (1, 0, 2)
 
 
 async def test_a_write_that_is_refused_is_noticed_by_nobody(probe: Probe, other: Probe) -> None:
     """A subscriber of the bucket's own subjects would have seen it."""
     assert isinstance(await probe.written("a", record()), ClaimStored)
-    await watched(other, "a")
+    await other.watch("a")
     assert isinstance(await probe.written("a", record()), ClaimRefused)
     await other.read("a")
-    assert other.events.count(ClaimNoticed(key("a"))) == 1
-
-
-async def test_what_is_unwatched_is_noticed_no_more(probe: Probe, other: Probe) -> None:
-    """Also when that is said before the server was told of the watch."""
-    await watched(other, "a")
-    for name in ("a", "b"):
-        if name == "b":
-            other.send(WatchClaim(key(name)))
-        other.send(UnwatchClaim(key(name)))
-    await watched(other, "c")
-    before = len(other.events)
-    for name in ("a", "b"):
-        assert isinstance(await probe.written(name, record()), ClaimStored)
-    await other.bus.flush()
-    assert not [event for event in other.events[before:] if isinstance(event, ClaimNoticed)]
-
-
-async def test_what_is_unwatched_and_watched_again_is_noticed(probe: Probe, other: Probe) -> None:
-    """However quickly."""
-    for command in (WatchClaim, UnwatchClaim, WatchClaim, UnwatchClaim):
-        other.send(command(key("a")))
-    await watched(other, "a")
-    before = other.events.count(ClaimNoticed(key("a")))
-    assert isinstance(await probe.written("a", record()), ClaimStored)
-    await until(lambda: other.events.count(ClaimNoticed(key("a"))) == before + 1)
+    assert other.noticed("a") == 1
 
 
 async def test_a_job_that_is_forgotten_is_looked_up_among_the_results(probe: Probe) -> None:

@@ -317,10 +317,10 @@ class Claims(dict[str, Claim]):
             record = claim.record
             if claim.observed_until and now >= claim.observed_until:
                 self._unobserve(claim)
-            if claim.out is not None or record is None:
+            if claim.out is not None:
                 continue
-            due_s = record.lease_s / _LOOKS_A_LEASE
-            if claim.mine and claim.holder is not None:
+            due_s = (self.world.limits.lease_s if record is None else record.lease_s) / _LOOKS_A_LEASE
+            if record is not None and claim.mine and claim.holder is not None:
                 if record.state in HELD and now - claim.confirmed_at >= due_s:
                     self._write(claim, msgspec.structs.replace(record, nonce=new_nonce(self.world)))
             elif (claim.attached or claim.observed_until) and now - claim.read_at >= due_s:

@@ -85,3 +85,18 @@ def test_a_job_that_was_done_long_ago_is_not_buried() -> None:
     assert not one.stores.dead
     assert one.result(job.job_id).answer.meta.job_status == "done"
     assert [kind for kind, _ in one.stores.acks] == ["ack", "ack"]
+
+
+def test_who_waits_for_a_record_that_could_not_be_read_sees_it_as_soon_as_it_can_be() -> None:
+    """It is read again, and not only what was read before."""
+    one = house()
+    one.submit(idempotency_key="k")
+    (key,) = one.stores.last
+    one.answers_claims = False
+    call = one.deliver(next(iter(one.stores.jobs.values())))
+    one.advance(11.0)
+    one.feed(ClaimUnread(key, "no answer in time"))
+    one.unanswered.clear()
+    one.answers_claims = True
+    one.advance(6.0)
+    assert call.dispatches

@@ -81,9 +81,10 @@ class Callers:
     def request(self, exchange: Exchange) -> RequestArrived:
         """It as it arrives, with a reply subject of its own."""
         call = exchange.call
-        reply = str(call.number)
+        reply, request_id = str(call.number), _id(call)
         if reply in self._exchanges:
             reply += "+"
+            request_id = RequestId(f"{request_id}-again")
         self._exchanges[reply] = exchange
         headers = NO_HEADERS
         if call.timeout_ms or call.version or call.constraints or call.key or call.dry_run:
@@ -98,7 +99,7 @@ class Callers:
         body = PAYLOADS[2 if call.bad else int(call.other)]
         job_id = self._accepted.get(call.about, "")
         return RequestArrived(
-            Request(call.capability, call.caller, _id(call), reply, headers, body, action=call.action, job_id=job_id)
+            Request(call.capability, call.caller, request_id, reply, headers, body, action=call.action, job_id=job_id)
         )
 
     def _cancel(self, exchange: Exchange, request_id: RequestId) -> None:

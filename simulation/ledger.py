@@ -85,6 +85,7 @@ class Ledger:
         if was is None or (state == "dead" and following == "waiting"):
             self._ends(key)
             life = self._lives[key] = Lifetime(key)
+            self.ended.pop(key, None)
         assert life is not None
         if now_is is None:
             self._ends(key)

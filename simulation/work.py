@@ -64,6 +64,7 @@ class Desk:
         self.draining = False
         self.runs: dict[str, Run] = {}
         self.capacity = 0
+        self._seen: set[str] = set()
         self._worker = worker
         self._specs: dict[tuple[str, str], Capability] = {}
         self._used: Counter[tuple[str, str]] = Counter()
@@ -73,6 +74,7 @@ class Desk:
         """Begin anew, with these, and room for a share of all that they promise together."""
         self.draining = False
         self.runs.clear()
+        self._seen.clear()
         self._used.clear()
         self._hangs_until = self._slow_until = 0.0
         self._specs = {(f"{self._worker.id}.{spec.verb}.{spec.name}", spec.version): spec for spec in offers}
@@ -95,6 +97,10 @@ class Desk:
             if self._worker.cut_at is None:
                 exchange.carry("answer", answered, given)
 
+        if dispatch.dispatch_id in self._seen:  # doubled on its way; it is decided already
+            answer(_TWICE)
+            return
+        self._seen.add(dispatch.dispatch_id)
         kind = exchange.mishap("work")
         at = (dispatch.address, dispatch.version)
         spec = self._specs.get(at)
@@ -106,8 +112,6 @@ class Desk:
             answer(_NOT_TAKEN[kind])
         elif self._used[at] >= spec.max_concurrency or len(self.runs) >= self.capacity:
             answer(_BUSY)
-        elif dispatch.dispatch_id in self.runs:
-            answer(_TWICE)
         else:
             self._used[at] += 1
             name = dispatch.dispatch_id

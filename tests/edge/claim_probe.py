@@ -65,12 +65,12 @@ def record(state: ClaimState = "dispatching", body: bytes | None = None, **chang
 class Probe:
     """One store, and everything that it told the core."""
 
-    def __init__(self, bus: Bus, max_bytes: int, replicas: int) -> None:
+    def __init__(self, bus: Bus, max_bytes: int, replicas: int, streams: Callable[[Bus], Streams] = Streams) -> None:
         self.bus = bus
         self.events: list[StoreEvent] = []
         self.store = ClaimStore(
             bus,
-            Streams(bus),
+            streams(bus),
             Subjects(),
             replicas=replicas,
             max_bytes=max_bytes,

@@ -59,6 +59,7 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
     """The record that ``step`` asks for, over what ``stands`` there."""
     request, offer = life.request, step.offer
     nonce, again = new_nonce(world), step.state == "dispatching"
+    job = request.action in ("submit", "job", "retry")
     if stands is None:
         return ClaimRecord(
             state=step.state,
@@ -75,11 +76,13 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
             attempts=int(again),
             worker=offer.worker.id if offer is not None else "",
             answer=step.answer,
-            job=request.action in ("submit", "job", "retry"),
+            job=job,
             published=step.published,
             retries=int(request.action == "retry"),
             reason=step.reason,
+            message=nonce if job else "",
         )
+    begins = job and (not stands.job or stands.state == "dead")
     return msgspec.structs.replace(
         stands,
         state=step.state,
@@ -92,10 +95,11 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
         attempts=_attempts(life, step, stands),
         worker=offer.worker.id if offer is not None else stands.worker,
         answer=step.answer,
-        job=stands.job or request.action == "submit",
+        job=stands.job or job,
         published=step.published or (stands.published and request.action != "retry"),
         retries=stands.retries + (stands.state == "dead" and request.action == "retry"),
         reason=step.reason,
+        message=nonce if begins else stands.message,
     )
 
 

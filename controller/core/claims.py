@@ -72,15 +72,13 @@ class Claims(dict[str, Claim]):
 
     def put(self, life: Life, step: Put) -> LifeEvent | None:
         """Write ``step`` for ``life``; what is known at once is returned, else the life is resumed with it."""
+        if step.state in HELD and life.claim_key not in self and (kept := self.kept.get(life.claim_key)) is not None:
+            return Held(kept)
         claim, now = self._entry(life), self.world.now
         if claim.holder is not None and claim.holder is not life:
             return self._held(claim)
-        if claim.record is None and claim.holder is None and step.state != "done":
-            kept = self.kept.get(claim.key)
-            if kept is not None:
-                return Held(kept)
-            if self._refuses:
-                return Lost(self._refuses)
+        if claim.record is None and claim.holder is None and step.state in HELD and self._refuses:
+            return Lost(self._refuses)
         if claim.record is not None and not claim.mine and not step.over:
             return self._held(claim)
         record = claim.record

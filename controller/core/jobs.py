@@ -54,7 +54,9 @@ def submit(life: Life, world: World) -> Steps:
         life.over = False
         match event:
             case Won():
-                return (yield from _publish(life, 0, duplicate=False))
+                event = yield LOOK
+                assert isinstance(event, Held)
+                return (yield from _publish(life, event.record, duplicate=False))
             case Held(record) if not record.job and record.state not in FINAL:
                 # What a request comes to decides: its answer is the job's, or its key is free for the job.
                 ended = yield from found(life, world, event)
@@ -67,7 +69,7 @@ def submit(life: Life, world: World) -> Steps:
                 if record.fingerprint != life.fingerprint:
                     return refusals.key_reused(life.request)
                 if record.job and record.state == "waiting" and not record.published:
-                    return (yield from _publish(life, record.retries, duplicate=True))
+                    return (yield from _publish(life, record, duplicate=True))
                 return _accepted(life, duplicate=True)
             case Free():
                 continue
@@ -83,9 +85,9 @@ def submit(life: Life, world: World) -> Steps:
         return Silent("it was not accepted in time")
 
 
-def _publish(life: Life, retries: int, *, duplicate: bool) -> Ending:
+def _publish(life: Life, record: ClaimRecord, *, duplicate: bool) -> Ending:
     """Put the job into its stream and mark it as put there. Whoever is told otherwise sends it again."""
-    event = yield Append(f"{life.claim_key}.{retries}" if retries else life.claim_key)
+    event = yield Append(f"{life.claim_key}.{record.message}")
     if not isinstance(event, Appended):
         return refusals.perhaps_accepted("it was interrupted")
     if event.reason is not None:
@@ -270,7 +272,7 @@ def retry(life: Life, world: World) -> Steps:
     if not isinstance(event, Held | Free):
         return refusals.not_accepted(event.reason if isinstance(event, Lost) else "JetStream does not answer")
     if isinstance(event, Held) and event.record.state == "waiting" and not event.record.published:
-        retries = event.record.retries  # an earlier retry came no further
+        pass  # an earlier retry came no further
     elif isinstance(event, Held) and event.record.state != "dead":
         return refusals.not_dead(life.claim_key, event.record.state)
     else:
@@ -279,8 +281,7 @@ def retry(life: Life, world: World) -> Steps:
             return refusals.not_accepted("somebody else was quicker, or the store does not answer")
         event = yield LOOK
         assert isinstance(event, Held)
-        retries = event.record.retries
-    outcome = yield from _publish(life, retries, duplicate=False)
+    outcome = yield from _publish(life, event.record, duplicate=False)
     if isinstance(outcome, Refusal):
         return outcome
     yield Tell(DropDead(life.dead_seq))

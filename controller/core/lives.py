@@ -210,7 +210,7 @@ class Lives:
                 self._out.append(AppendJob(life, life.request, life.claim_key, message_id))
             case Bury(record):
                 life.asked = step
-                message_id = f"{life.claim_key}.dead.{record.retries}"
+                message_id = f"{life.claim_key}.dead.{record.message}"
                 self._out.append(AppendDead(life, life.request, life.claim_key, message_id, record))
             case Keep(record):
                 life.asked = step

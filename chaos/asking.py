@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
@@ -96,9 +97,11 @@ def read(
     ended = time.monotonic()
     if replies is None:
         return Attempt(operation, what, request_id, sent, ended, "unsent", calm=calm)
-    misnumbered = _misnumbered(replies)
+    misnumbered, lack = _numbering(replies)
     if not replies or not replies[-1].last:
-        return Attempt(operation, what, request_id, sent, ended, "silence", misnumbered=misnumbered, calm=calm)
+        return Attempt(
+            operation, what, request_id, sent, ended, "silence", misnumbered=misnumbered, lack=lack, calm=calm
+        )
     last = replies[-1]
     if last.status == 503 and not last.body:
         return Attempt(operation, what, request_id, sent, ended, "nobody", calm=calm)
@@ -113,13 +116,13 @@ def read(
             replayed="crank-replayed" in last.headers,
             maybe_executed=problem.maybe_executed if problem is not None else None,
             worker_code=problem.worker_code if problem is not None else None,
-            misnumbered=misnumbered, calm=calm,
+            misnumbered=misnumbered, lack=lack, calm=calm,
         )  # fmt: skip
     body = b"".join(reply.body for reply in replies)
     return Attempt(
         operation, what, request_id, sent, ended, "answer", body,
         execution=_execution(operation, replies), replayed="crank-replayed" in last.headers,
-        misnumbered=misnumbered, calm=calm,
+        misnumbered=misnumbered, lack=lack, calm=calm,
     )  # fmt: skip
 
 
@@ -139,9 +142,15 @@ def _execution(operation: str, replies: Sequence[Reply]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def _misnumbered(replies: Sequence[Reply]) -> str:
-    """How frames are numbered otherwise than from 0 without gaps; "" when they are right or there are none."""
+def _numbering(replies: Sequence[Reply]) -> tuple[str, bool]:
+    """``(how frames are numbered otherwise than from 0 without gaps, whether all that is wrong is that some lack)``."""
     framed = [reply for reply in replies if "crank-frame" in reply.headers]
-    numbers = [reply.headers.get("crank-seq") for reply in framed]
-    wrong = numbers != [str(number) for number in range(len(framed))] or (framed and len(framed) != len(replies))
-    return f"frames {numbers} in {len(replies)} replies" if wrong else ""
+    numbers = [_number(reply.headers.get("crank-seq", "")) for reply in framed]
+    if numbers == list(range(len(framed))) and len(framed) in (0, len(replies)):
+        return "", False
+    lack = len(framed) == len(replies) and all(a < b for a, b in pairwise([-1, *numbers]))
+    return f"frames {numbers} in {len(replies)} replies", lack
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else -1

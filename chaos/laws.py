@@ -88,7 +88,8 @@ def _wrong_answers(story: Story) -> Iterator[str]:
     for execution in story.executions:
         ids[execution.operation].append(execution.id)
     for attempt in story.attempts:
-        if attempt.misnumbered:
+        # What is under way on a connection that breaks is lost; that it can be seen is what numbers are for.
+        if attempt.misnumbered and not (attempt.lack and _server_felt(story, attempt)):
             yield f"{attempt.request_id}: {attempt.misnumbered}"
         if attempt.outcome == "answer" and attempt.what == "request":
             did = ran.get(attempt.execution)
@@ -117,8 +118,14 @@ def _unanswered(story: Story) -> Iterator[str]:
         if outcome in SILENT:
             if not any(_felt(trouble, attempt) for trouble in troubles):
                 yield f"{attempt.request_id}: {outcome}, and no controller and no server was in trouble"
+        elif outcome == "worker_protocol" and _server_felt(story, attempt):
+            continue  # the controller lacks a frame of the worker's
         elif outcome not in ANSWERED and outcome not in _HONEST:
             yield f"{attempt.request_id}: {outcome}: {attempt.detail or attempt.body[:200]!r}"
+
+
+def _server_felt(story: Story, attempt: Attempt) -> bool:
+    return any(trouble.who == SERVER and _felt(trouble, attempt) for trouble in story.troubles)
 
 
 def _felt(trouble: Happened, attempt: Attempt) -> bool:

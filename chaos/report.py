@@ -100,7 +100,7 @@ def attempts(story: Story) -> bytes:
 def as_json(plan: Plan, story: Story, late_s: float, broken: Mapping[str, list[str]]) -> bytes:
     """The same for a program."""
     told: dict[str, Any] = {
-        "plan": plan._asdict(),
+        "plan": {"seconds": plan.seconds, "rate": plan.rate, "seed": plan.seed},
         "late_s": late_s,
         "operations": len(story.operations),
         "executions": len(story.executions),

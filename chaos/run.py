@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ from chaos import settle
 from chaos.calls import Line
 from chaos.executions import read_executions
 from chaos.load import Load
-from chaos.plan import CONTROLLERS, SERVER, WORKERS, draw_operations, draw_troubles
+from chaos.plan import CONTROLLERS, SERVER, WORKERS, Trouble, draw_operations, draw_troubles
 from chaos.processes import CrankProcess, Member, ServerProcess
 from chaos.story import Story
 from chaos.troubles import Troubles
@@ -52,6 +52,10 @@ class Plan(NamedTuple):
     seconds: float
     rate: float
     seed: int
+    troubles: Sequence[Trouble] | None = None
+    """What is done to whom instead of what the seed would have done."""
+    controllers: Sequence[str] = CONTROLLERS
+    workers: Sequence[str] = WORKERS
 
 
 Tell = Callable[[Progress], None]
@@ -77,7 +81,7 @@ async def run(plan: Plan, folder: Path, tell: Tell) -> tuple[Story, float]:
         async with asyncio.timeout(plan.seconds + _BESIDES_S):
             tell(Progress("starting"))
             await server.start()
-            members |= _crank_processes(server.url, config, folder)
+            members |= _crank_processes(plan, server.url, config, folder)
             for member in list(members.values())[1:]:
                 await member.start()
             late_s = await _talk(plan, server.url, members, story, tell)
@@ -89,33 +93,37 @@ async def run(plan: Plan, folder: Path, tell: Tell) -> tuple[Story, float]:
     return story, late_s
 
 
-def _crank_processes(url: str, config: Path, folder: Path) -> dict[str, Member]:
+def _crank_processes(plan: Plan, url: str, config: Path, folder: Path) -> dict[str, Member]:
     controllers = (
         CrankProcess(name, ["controller", "--id", name, "--config", str(config), "--nats", url], folder)
-        for name in CONTROLLERS
+        for name in plan.controllers
     )
     workers = (
-        CrankProcess(name, ["worker", "chaos.worker:worker", "--id", name, "--nats", url], folder) for name in WORKERS
+        CrankProcess(name, ["worker", "chaos.worker:worker", "--id", name, "--nats", url], folder)
+        for name in plan.workers
     )
     return {process.name: process for process in (*controllers, *workers)}
 
 
 async def _talk(plan: Plan, url: str, members: Mapping[str, Member], story: Story, tell: Tell) -> float:
+    troubles = plan.troubles
+    if troubles is None:
+        troubles = draw_troubles(plan.seed, plan.seconds, LEASE_S)
     lines = [await Line.connect(url, f"chaos-caller-{number}") for number in range(_CALLERS)]
     try:
-        await settle.until_all_serve(lines[0])
+        await settle.until_all_serve(lines[0], plan.workers)
         load = Load(lines, story, plan.seed)
-        troubles = Troubles(members, story.troubles)
+        making = Troubles(members, story.troubles)
         began = time.monotonic()
-        telling = asyncio.create_task(_keep_telling(story, load, troubles, tell))
+        telling = asyncio.create_task(_keep_telling(story, load, making, tell))
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(load.run(draw_operations(plan.seed, plan.seconds, plan.rate), began))
-                group.create_task(troubles.make(draw_troubles(plan.seed, plan.seconds, LEASE_S), began))
+                group.create_task(making.make(troubles, began))
         finally:
             telling.cancel()
         tell(Progress("waiting until everybody serves again"))
-        await settle.until_all_serve(lines[0])
+        await settle.until_all_serve(lines[0], plan.workers)
         tell(Progress("asking for every key again"))
         await settle.ask_again(lines, story, plan.seed)
         tell(Progress(f"asking for the results of {len(story.jobs):,} jobs"))

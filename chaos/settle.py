@@ -16,7 +16,7 @@ import msgspec
 from chaos.asking import attempt
 from chaos.calls import Line
 from chaos.load import heard
-from chaos.plan import WORKERS, Operation
+from chaos.plan import Operation
 from chaos.story import ANSWERED, Story
 from subjects.names import Subjects
 
@@ -40,8 +40,8 @@ class NotReady(Exception):
     """The installation is not what it should be, though nobody is in trouble; the message says what is missing."""
 
 
-async def until_all_serve(line: Line) -> None:
-    """Wait until whoever is asked knows every worker as alive.
+async def until_all_serve(line: Line, workers: Iterable[str]) -> None:
+    """Wait until whoever is asked knows all ``workers`` as alive.
 
     Raises:
         NotReady: it takes too long.
@@ -53,7 +53,7 @@ async def until_all_serve(line: Line) -> None:
         replies = await line.ask(_subjects.admin("workers"), b"{}", (), 2.0)
         body = replies[-1].body if replies else b""
         alive = _alive(body)
-        good = good + 1 if alive >= set(WORKERS) else 0
+        good = good + 1 if alive >= set(workers) else 0
         heard_last = ", ".join(sorted(alive)) or repr(body[:200])
         if time.monotonic() > until:
             raise NotReady(f"not all workers serve after {_READY_S:g} s; heard last: {heard_last}")

@@ -38,6 +38,8 @@ class Attempt(msgspec.Struct, frozen=True):
     worker_code: int | None = None
     misnumbered: str = ""
     """How a stream's frames are not numbered as they should be."""
+    lack: bool = False
+    """Only some of them lack."""
     calm: bool = False
     """It was sent when nobody was troubled any more."""
 

@@ -37,6 +37,7 @@ def _job(**changes: Any) -> Story:
     )
 
 
+_SERVER_KILLED = Happened("nats-server", "kill", 9.5, 10.0)
 _TWICE = [_RAN, msgspec.structs.replace(_RAN, id="x2", request_id="o1-1", began=12.0)]
 
 BROKEN = [
@@ -47,7 +48,8 @@ BROKEN = [
     ("one-outcome", _job(results={("done", "answer", _BODY), ("dead", "outcome_unknown", _BODY)})),
     ("true-answers", _story(executions=[], ended=set())),
     ("true-answers", _story(ended=set())),
-    ("true-answers", _story(attempts=[_attempt(misnumbered="frames 0, 2")])),
+    ("true-answers", _story(attempts=[_attempt(misnumbered="frames 0, 2", lack=True)])),
+    ("true-answers", _story(attempts=[_attempt(misnumbered="frames 1, 0")], troubles=[_SERVER_KILLED])),
     ("true-answers", _story(attempts=[_attempt(outcome="worker_error", worker_code=422, detail="x3 failed")])),
     ("true-answers", _job(results={("done", "answer", b"{}")})),
     ("honest", _story(attempts=[_attempt(outcome="deadline", maybe_executed=False)])),
@@ -75,6 +77,9 @@ GOOD = [
         attempts=[_attempt(outcome="silence", **_ASIDE), _ANSWER],
         troubles=[Happened("c-1", "kill", 8.0, 8.5)],
     ),
+    # A frame went down with the server, on its way to the caller or to the controller.
+    _story(attempts=[_attempt(misnumbered="frames 0, 2", lack=True)], troubles=[_SERVER_KILLED]),
+    _story(attempts=[_attempt(outcome="worker_protocol", **_ASIDE), _ANSWER], troubles=[_SERVER_KILLED]),
     # Nobody knows whether it was done; it was.
     _story(attempts=[_attempt(outcome="outcome_unknown", maybe_executed=True), _attempt(outcome="worker_lost")]),
 ]

@@ -231,22 +231,20 @@ class Controller(Process):
         if self.cut_at is not None:  # nothing is published while disconnected
             return Answered(DispatchId(command.dispatch_id), NotRun("busy"))
         exchange = self._simulation.callers.exchange(command.request.reply)
-        mishap = exchange.mishap("dispatch")
-        if mishap == "frozen" and self.freeze(exchange.dice.between(*_GAP_S)):
-            # Between an acknowledged claim and its publish: nothing can protect from that.
-            self.later(0.0, self._publish_dispatch, command, exchange, None)
+        if exchange.mishap("gap") is not None and self.freeze(exchange.dice.between(*_GAP_S)):
+            self.later(0.0, self._sends, command, exchange)
         else:
-            self._publish_dispatch(command, exchange, mishap)
+            self._sends(command, exchange)
         return None
 
-    def _publish_dispatch(self, command: Dispatch, exchange: Exchange, mishap: str | None) -> None:
+    def _sends(self, command: Dispatch, exchange: Exchange) -> None:
         worker = self._simulation.workers[WorkerId(command.address.partition(".")[0])]
         boot, dispatch_id = self.boot, DispatchId(command.dispatch_id)
 
         def answered(answer: WorkersAnswer) -> None:
             self.receive_as(boot, self.feed, Answered(dispatch_id, answer))
 
-        exchange.carry_with(mishap, worker.arrive, command, exchange, answered)
+        exchange.carry("dispatch", worker.arrive, command, exchange, answered)
 
     def _reply(self, command: Answer | Refuse) -> None:
         self.watch.replied(command)

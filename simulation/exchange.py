@@ -43,8 +43,4 @@ class Exchange:
 
     def carry(self, hop: Hop, act: Callable[..., object], *args: Any) -> None:
         """Carry the next message of this hop."""
-        self.carry_with(self.mishap(hop), act, *args)
-
-    def carry_with(self, mishap: str | None, act: Callable[..., object], *args: Any) -> None:
-        """Carry a message that this happens to."""
-        self._network.carry(mishap, self.delay_s, self.dice, act, *args)
+        self._network.carry(self.mishap(hop), self.delay_s, self.dice, act, *args)

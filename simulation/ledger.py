@@ -85,7 +85,8 @@ class Ledger:
         if was is None or (state == "dead" and following == "waiting"):
             self._ends(key)
             life = self._lives[key] = Lifetime(key)
-            self.ended.pop(key, None)
+        if state == "dead":
+            del self.ended[key]
         assert life is not None
         if now_is is None:
             self._ends(key)

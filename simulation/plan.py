@@ -12,7 +12,7 @@ import msgspec
 
 from subjects.tokens import CapabilityId
 
-Hop = Literal["request", "verdict", "dispatch", "work", "answer", "reply"]
+Hop = Literal["request", "verdict", "gap", "dispatch", "work", "answer", "reply"]
 Whom = Literal["worker", "controller", "registry", "claims", "jobs", "operator"]
 
 
@@ -40,7 +40,8 @@ _CARRIED = ("lost", "late", "doubled", "overtaken")
 MISHAPS: dict[Hop, tuple[str, ...]] = {
     "request": _CARRIED,
     "verdict": ("late", "denied", "unavailable", "twice"),
-    "dispatch": (*_CARRIED, "frozen"),
+    "gap": ("frozen",),
+    "dispatch": _CARRIED,
     "work": (
         *("error", "retryable", "retryable", "busy", "draining", "deadline", "never", "slow", "slow"),
         *("garbage", "large", "bad", "frames", "gap", "repeated", "whole", "taken-back", "broken-off"),
@@ -48,7 +49,10 @@ MISHAPS: dict[Hop, tuple[str, ...]] = {
     "answer": _CARRIED,
     "reply": _CARRIED,
 }
-"""What can go wrong on a request's way, by place; what is listed twice comes twice as often."""
+"""What can go wrong on a request's way, by place; what is listed twice comes twice as often.
+
+The gap is between an acknowledged claim and the dispatch: its controller stands still just there.
+"""
 
 
 class Mishap(msgspec.Struct, frozen=True, array_like=True, gc=False):

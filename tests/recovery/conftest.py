@@ -51,13 +51,17 @@ class Process(CrankProcess):
             os.kill(pid, signal.SIGCONT)
 
 
-@pytest.fixture
-async def start_process(
-    nats_server: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[StartProcess]:
-    """Start controllers; all are stopped at the end."""
+@pytest.fixture(autouse=True)
+def no_settings_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that are started here take over this one's environment."""
     for name in [name for name in os.environ if name.startswith("CRANK_") and name != "CRANK_NATS_SERVER"]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("CHAOS_FOLDER", "")  # what a run sets is forgotten with the test
+
+
+@pytest.fixture
+async def start_process(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[StartProcess]:
+    """Start controllers; all are stopped at the end."""
     started: list[Process] = []
 
     async def start(name: str = "c-1", **settings: object) -> Process:

@@ -121,6 +121,16 @@ class Probe:
         await until(lambda: bool(self.outcomes(nonce)))
         return self.outcomes(nonce)[0]
 
+    async def released(self, name: str, seq: int) -> None:
+        """Release a key, and wait until it is."""
+        self.send(ReleaseClaim(key(name), seq))
+
+        async def free() -> bool:
+            found = await self.read(name)
+            return isinstance(found, ClaimRead) and found.record is None and found.seq > seq
+
+        await eventually(free)
+
     async def read(self, name: str, *, kept: bool = False) -> ClaimRead | ClaimUnread:
         """Read, and wait for what comes of it."""
         before = len(self.events)

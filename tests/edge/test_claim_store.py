@@ -83,7 +83,7 @@ async def test_a_released_key_is_created_under_the_sequence_of_what_is_left_of_i
     """Whoever takes it for never used is refused, and told the sequence that it is free under."""
     created = await probe.written("a", record())
     assert isinstance(created, ClaimStored)
-    probe.send(ReleaseClaim(key("a"), created.seq))
+    await probe.released("a", created.seq)
     again, then = record(), record()
     refused = await probe.written("a", again)
     assert refused == ClaimRefused(key("a"), again.nonce, None, created.seq + 1)
@@ -98,7 +98,7 @@ async def test_a_release_under_an_old_sequence_forgets_nothing(probe: Probe) -> 
     done = record("done", b"42")
     assert isinstance(await probe.written("a", done, created.seq), ClaimStored)
     probe.send(ReleaseClaim(key("a"), created.seq))
-    await probe.bus.flush()
+    assert isinstance(await probe.written("b", record()), ClaimStored)  # which JetStream sees to after it
     found = await probe.read("a")
     assert isinstance(found, ClaimRead)
     assert found.record == done
@@ -108,8 +108,7 @@ async def test_what_is_left_of_a_released_key_has_a_short_life(probe: Probe) -> 
     """A minute."""
     created = await probe.written("a", record())
     assert isinstance(created, ClaimStored)
-    probe.send(ReleaseClaim(key("a"), created.seq))
-    await probe.bus.flush()
+    await probe.released("a", created.seq)
     block, body = await _message(probe.bus, "a")
     assert (block.ours["nats-ttl"], body) == ("60s", b"")
 
@@ -144,7 +143,7 @@ async def test_a_change_is_noticed_by_whoever_watches_the_key_after_it_is_stored
     found = await other.read("a")
     assert isinstance(found, ClaimRead)
     assert found.seq == created.seq
-    probe.send(ReleaseClaim(key("a"), created.seq))
+    await probe.released("a", created.seq)
     await until(lambda: other.noticed("a") == 3)
     assert await other.read("a") == ClaimRead(key("a"), None, created.seq + 2)
     assert other.noticed("b") == 0
@@ -189,8 +188,7 @@ async def test_a_job_that_is_forgotten_is_looked_up_among_the_results(probe: Pro
     stored = await probe.written("a", stands)
     assert isinstance(stored, ClaimStored)
     assert await probe.read("a", kept=True) == ClaimRead(key("a"), stands, stored.seq)
-    probe.send(ReleaseClaim(key("b"), 0))
-    await probe.bus.flush()
+    await probe.released("b", 0)
     assert await probe.read("b", kept=True) == ClaimRead(key("b"), None, stored.seq + 1)
 
 

@@ -123,8 +123,7 @@ async def test_it_is_told_when_somebody_else_released_it(probe: Probe, proxy: Pr
     nonce = await _stored_unheard(probe, proxy, other)
     found = await other.read("a")
     assert isinstance(found, ClaimRead)
-    other.send(ReleaseClaim(key("a"), found.seq))
-    await other.bus.flush()
+    await other.released("a", found.seq)
     proxy.deaf = False
     assert await probe.outcome(nonce) == ClaimRefused(key("a"), nonce, None, found.seq + 1)
 

@@ -11,6 +11,7 @@ from bus import Bus, Streams, StreamSpec
 from bus.connection import BusError
 from bus.specs import bucket
 from controller.edge.jetstream import append_once
+from controller.edge.stream_faults import made_otherwise
 from subjects.names import Subjects
 
 log = logging.getLogger("crank.jobs")
@@ -67,11 +68,9 @@ class JobStores:
             found = await self._streams.ensure(spec)
         except BusError as error:
             return str(error), True
-        if not found:
-            return "", False
-        said = f"{spec.name} is not as controllers make it: {'; '.join(found)}"
+        fault = made_otherwise(spec.name, found)
         # What was accepted must come to its end, but nothing more is accepted into a stream that may lose it.
-        return f"{said}; change it back with `nats stream edit {spec.name}`", spec.name == self.jobs
+        return ("", False) if fault is None else (str(fault), spec.name == self.jobs)
 
     def _judged(self, spec: StreamSpec, wrong: str, refuses: bool) -> None:
         before = self._wrong.pop(spec.name, "")

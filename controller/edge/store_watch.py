@@ -15,11 +15,12 @@ import msgspec
 from bus import StreamSpec
 from bus.questions import Question, Questions
 from bus.specs import differences
+from controller.edge.stream_faults import made_otherwise, nearly_full
 
 log = logging.getLogger("crank.claims")
 
-# An update that grows must find room after the work ran: the rest is for those.
-_NEARLY_FULL = 0.8
+CLAIMS_FULL = "wait until older keys are forgotten"
+"""What to do, but to make more room."""
 _STREAM_NOT_FOUND = 10059
 
 
@@ -69,7 +70,10 @@ class StoreWatch:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if info.error is None:
-            self.judged(spec, judge(spec, info.config, info.state.bytes))
+            name, config = spec.name, info.config
+            fault = made_otherwise(name, differences(config, spec))
+            fault = fault or nearly_full(name, config, info.state.bytes, CLAIMS_FULL)
+            self.judged(spec, "" if fault is None else str(fault))
         elif info.error.err_code == _STREAM_NOT_FOUND:
             self._missing(spec)
 
@@ -101,19 +105,3 @@ class _Look(Question):
 
     def overdue(self) -> bool:
         return False
-
-
-def judge(spec: StreamSpec, config: dict[str, Any], size: int) -> str:
-    """Why a stream with this configuration, and so many bytes in it, takes no new claims; "" when it does."""
-    if told := differences(config, spec):
-        return (
-            f"{spec.name} is not as controllers make it: {'; '.join(told)}; change it back with "
-            f"`nats stream edit {spec.name}`"
-        )
-    limit = config.get("max_bytes", -1)
-    if limit > 0 and size >= _NEARLY_FULL * limit:
-        return (
-            f"{spec.name} is nearly full: over {_NEARLY_FULL:.0%} of its {limit} bytes; wait until older keys are "
-            f"forgotten, or give it more with `nats stream edit {spec.name} --max-bytes <bytes>`"
-        )
-    return ""

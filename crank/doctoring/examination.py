@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 from bus import Bus
@@ -17,15 +18,15 @@ from bus.connection import BusError
 from bus.greeting import NotGreeted
 from bus.inspection import Stream, account, clock, stream
 from bus.permissions import Trial
-from controller.edge.registry_log import registry_spec
 from controller.settings import ControllerSettings
 from crank.doctoring.clocks import judge_clock
 from crank.doctoring.findings import Finding, problem
 from crank.doctoring.fleet import PING_SUBJECT, judge_fleet
-from crank.doctoring.jetstream import judge_account, judge_registry
+from crank.doctoring.jetstream import judge_account
 from crank.doctoring.needs import Needs
 from crank.doctoring.rights import try_rights
 from crank.doctoring.server import CHECK, distance_s, judge_payload, judge_version, reach
+from crank.doctoring.streams import judge_replicas, judge_stream, kept_streams
 from subjects.names import Subjects
 
 # Each step ends within two seconds; this is for a server that is slow at every single one. Leaving takes two more.
@@ -77,26 +78,29 @@ async def _look(
 ) -> None:
     """Add what is found, as it is found: what follows may never come."""
     subjects = Subjects(settings.prefix)
-    spec = registry_spec(subjects, settings.replicas)
-    greeting = bus.greeting
-    findings.append(judge_version(greeting, bus.url, await distance_s(bus)))
+    kept = kept_streams(settings)
+    asked = {one.spec.name: f"$JS.API.STREAM.INFO.{one.spec.name}" for one in kept}
+    findings.append(judge_version(bus.greeting, bus.url, await distance_s(bus)))
     findings.append(judge_payload(bus, settings.max_body_bytes))
     token = f"doctor-{secrets.token_hex(6)}"
-    stream_subject = f"$JS.API.STREAM.INFO.{spec.name}"
     rights = await try_rights(
-        bus, trial, Needs(subjects, token, worker_id), (_CLOCK, _ACCOUNT, stream_subject, PING_SUBJECT)
+        bus, trial, Needs(subjects, token, worker_id), (_CLOCK, _ACCOUNT, PING_SUBJECT, *asked.values())
     )
     findings += rights.findings
     asked_at = now()
-    told, room, registry = await asyncio.gather(
+    told, room, found = await asyncio.gather(
         rights.ask(_CLOCK, lambda: clock(bus)),
         rights.ask(_ACCOUNT, lambda: account(bus)),
-        rights.ask(stream_subject, lambda: stream(bus, spec.name)),
+        asyncio.gather(*(rights.ask(asks, partial(stream, bus, name)) for name, asks in asked.items())),
     )
     answered_at = now()
-    theirs = told if isinstance(told, datetime) else registry.ts if isinstance(registry, Stream) else None
+    clocks = (told, *(one.ts for one in found if isinstance(one, Stream)))
+    theirs = next((one for one in clocks if isinstance(one, datetime)), None)
     if theirs is not None:
         findings.append(judge_clock(theirs, asked_at, answered_at))
-    findings += judge_account(room, registry, spec)
-    findings += judge_registry(registry, spec, greeting.cluster)
+    missing = [one.spec for one, heard in zip(kept, found, strict=True) if heard is None]
+    findings += judge_account(room, found, missing, settings.replicas)
+    findings += judge_replicas(found[0], settings.replicas, bus.greeting.cluster)
+    for one, heard in zip(kept, found, strict=True):
+        findings += judge_stream(heard, one)
     findings += await judge_fleet(bus, subjects, rights, version, token, worker_id)

@@ -24,8 +24,8 @@ from tests.cli.installation import Up
 Env = dict[str, str]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CHECKS = [
-    "settings", "versions", "NATS", "max_payload", "permissions", "clock", "JetStream", "registry", "controllers",
-    "workers",
+    "settings", "versions", "NATS", "max_payload", "permissions", "clock", "JetStream", "replicas", "registry",
+    "claims", "answers", "jobs", "dead", "results", "controllers", "workers",
 ]  # fmt: skip
 
 

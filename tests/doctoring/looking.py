@@ -9,7 +9,7 @@ from controller.settings import ControllerSettings
 from crank.doctoring import Finding, Report, examine
 from crank.doctoring.here import version_of
 
-_SETTINGS = ("prefix", "replicas")
+_SETTINGS = ("prefix", "replicas", "claims_max_bytes", "jobs_max_bytes")
 
 
 async def looked(url: str, **options: Any) -> Report:

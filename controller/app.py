@@ -76,7 +76,8 @@ class _Loop:
         """Arm the one timer."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._tick)
+        # Less than a millisecond is rounded down, and the tick would come before its time, again and again.
+        self._timer = self._loop.call_later(max(0.001, due - time.monotonic()), self._tick)
 
     def _tick(self) -> None:
         assert self.driver is not None

@@ -224,8 +224,11 @@ class Claims(dict[str, Claim]):
         claim.release = False
         self._learn(claim, event.record, event.seq, tell=False)
         holder, claim.holder = claim.holder, None
-        if holder is not None and (again is not None or isinstance(holder.asked, Put | Linger)):
-            self._answer(holder, self._known(claim))
+        if holder is not None:
+            asks = again is not None or isinstance(holder.asked, Put | Linger)
+            # Whoever follows a dispatch under what was its claim is told when there is an answer already.
+            if asks or (claim.record is not None and claim.record.state in FINAL and claim.holder is None):
+                self._answer(holder, self._known(claim))
         self._changed(claim)
         self._forget(claim)
 

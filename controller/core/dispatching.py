@@ -78,7 +78,7 @@ def dispatch(life: Life, group: Group, world: World) -> Generator[Step, LifeEven
 
 def _follow(
     life: Life, offer: Offer, event: LifeEvent | None, world: World
-) -> Generator[Step, LifeEvent | None, Outcome | Again]:
+) -> Generator[Step, LifeEvent | None, Outcome | Again | Held]:
     """What comes back from one dispatch."""
     executed, frames = life.executed + 1, 0
     life.chunks, life.content_type, life.kept_bytes = None, None, 0
@@ -121,6 +121,10 @@ def _follow(
             case WorkerLost(reason):
                 life.executed = executed
                 return _again_or(refusals.worker_lost(offer, reason), life, offer, world, retryable=True)
+            case Held():  # another one was answered in its place
+                life.executed = executed
+                yield GIVE_UP
+                return event
             case DeadlinePassed() | Cancelled() if life.lingers:
                 # Its answer is worth having for whoever asks again under the key.
                 life.executed = executed
@@ -189,7 +193,7 @@ def _broken_frame(offer: Offer, frame: Frame, expected: int, world: World) -> st
     if not offer.spec.streaming:
         return "it sends frames, and did not declare streaming"
     if frame.seq != expected:
-        return f"frame {frame.seq} came where {expected} was due"
+        return f"frame {frame.seq} came where {expected} was due (one may have been lost with a connection)"
     return _too_large(frame, offer, world)
 
 

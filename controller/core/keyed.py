@@ -26,7 +26,10 @@ _ANSWERS = (ErrorKind.WORKER_ERROR, ErrorKind.WORKER_PROTOCOL)
 def keyed(life: Life, group: Group, world: World) -> Steps:
     """Run a request under its key, or answer what was answered before."""
     outcome = yield from dispatch(life, group, world)
-    assert not isinstance(outcome, Held), "a request is not handed what was found"
+    if isinstance(outcome, Held):
+        ended = yield from found(life, world, outcome)
+        assert isinstance(ended, Kept | Refusal), "what is final ends it"
+        return ended
     if isinstance(outcome, Kept):
         return outcome
     if not life.executed:

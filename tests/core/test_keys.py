@@ -623,3 +623,17 @@ def test_a_refusal_of_a_duplicate_is_no_stream() -> None:
     assert [kind for kind, _, _ in first.frames] == ["chunk", "end"]
     assert not isinstance(first.terminal[0], Refuse)
     assert msgspec.json.encode(first.frames[-1][1]) == b"1"
+
+
+def test_a_woken_owner_does_not_wait_for_an_answer_that_is_stored_already() -> None:
+    """Its own was lost while it stood still; its renewal is refused by what another controller stored."""
+    one, two = pair(idempotent=True)
+    first = one.request(idempotency_key="k")
+    second = two.request(idempotency_key="k")
+    two.advance(22.0)
+    two.answers(second, Result(b"second"))
+    one.now += 22.0
+    one.feed(Stalled(22_000))
+    one.advance(2.0)
+    assert body_of(first) == b"second"
+    assert [c.control.op for c in of_kind(one.log, SendControl)] == ["cancel"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crank.cli.endings import FAILED, ask_first, json_problem, printable, run_client, say, told
+from crank.cli.endings import FAILED, ask_first, end, json_problem, printable, run_client, say, told
 from crank.cli.options import CapabilityName, Token, json_option, limit_option, nats_option, yes_option
 
 if TYPE_CHECKING:
@@ -43,15 +43,24 @@ def show_(job: str, as_json: bool, nats_url: str, prefix: str) -> None:
     """Show why JOB is dead, and print its data: exactly as they were, into a pipe."""
     from callers import Answer
     from crank.cli import show
+    from subjects.names import Subjects
 
     row, body = run_client(_shown(job, nats_url, prefix), as_json=as_json)
     if as_json:
         show.json_line(row)
-        return
-    named = [(field.replace("_", " "), row[field]) for field in _TOLD if row.get(field) not in (None, "")]
-    for name, value in [*named, ("age", show.age(row.get("age_s")))]:
-        say(f"{name:<14}{value}")
-    show.body(Answer("end", 0, body, {"content-type": str(row.get("content_type") or "")}, ""))
+    else:
+        named = [(field.replace("_", " "), row[field]) for field in _TOLD if row.get(field) not in (None, "")]
+        for name, value in [*named, ("age", show.age(row.get("age_s")))]:
+            say(f"{name:<14}{value}")
+    if row.get("left_out"):
+        stream = Subjects(prefix).stream_dead
+        end(
+            f"crank: its data, {row.get('size')} bytes, are too large for the answer. Where you may read the stream:\n"
+            f"  nats stream get {stream} {row.get('seq')}",
+            FAILED,
+        )
+    if not as_json:
+        show.body(Answer("end", 0, body, {"content-type": str(row.get("content_type") or "")}, ""))
 
 
 async def _shown(job: str, nats_url: str, prefix: str) -> tuple[dict[str, Any], bytes]:

@@ -58,7 +58,9 @@ async def _result(job: str, wait_ms: int, nats_url: str, prefix: str) -> Answer 
 def _hint(error: CrankError, job: str) -> str:
     if error.job_status != "dead":
         return ""
-    return f"The job is dead: nobody tries it again by itself. After all:\n{called()} dead retry {job}"
+    # Its result stays when it is dropped.
+    told = "The job is dead: nobody tries it again by itself. After all, unless an operator has dropped it:"
+    return f"{told}\n{called()} dead retry {job}"
 
 
 @click.command()

@@ -139,6 +139,19 @@ async def test_a_dead_jobs_data_can_be_saved(ask: Ask, operators: Operators) -> 
     assert json.loads(done.stdout) == row
 
 
+@pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
+async def test_data_that_the_answer_leaves_out_are_not_taken_for_none(
+    ask: Ask, operators: Operators, more: list[str]
+) -> None:
+    """An empty file, and the job dropped after it, would be all that is left."""
+    row = DEAD[0] | {"content_type": "image/png", "size": 1_900_000, "left_out": ["body"]}
+    operators.instead = JSON_BLOCK, msgspec.json.encode({"dead": [row]})
+    done = await ask("dead", "show", JOB, *more)
+    assert (done.returncode, json.loads(done.stdout or "null")) == (1, row if more else None)
+    assert "1900000 bytes" in done.stderr
+    assert "nats stream get CRANK_DEAD 3" in done.stderr
+
+
 async def test_dead_jobs_are_retried_and_dropped_one_by_one(ask: Ask, operators: Operators) -> None:
     """One that is not there stops none of the others, and is code 1."""
     done = await ask("dead", "retry", JOB, "nope", OTHER)
@@ -255,6 +268,7 @@ def test_a_job_that_fails_is_dead_until_an_operator_ends_it(crank: Crank, instal
     job = crank(*submit, env=installation).stdout.strip()
     result = crank("result", job, "--wait", "20", env=installation)
     assert (result.returncode, result.stdout) == (1, "")
+    assert "unless an operator has dropped it" in result.stderr
     assert f"dead retry {job}" in result.stderr
     assert _until_dead(crank, installation, job)["reason"] == "worker_error"
     assert crank("dead", "show", job, env=installation).stdout == "no mail"

@@ -42,7 +42,7 @@ class Exchange:
 
         Raises:
             CrankError: the reply tells of a failure, or too much of it lies unread.
-            Unreachable: it could not be sent, or nobody listens.
+            Unreachable: it could not be sent, or nobody listens, or a frame was lost on its way.
             Silence: nothing came for ``patience_s``.
 
         """
@@ -50,14 +50,16 @@ class Exchange:
         unread = self._waiting[inbox] = Unread()
         try:
             self._send(subject, body, block, inbox)
-            ended = False
+            ended, due = False, 0
             while not ended:
                 try:
                     heard = await asyncio.wait_for(unread.next(), patience_s)
                 except TimeoutError:
                     raise Silence(patience_s) from None
                 frame = read_frame(*heard, self._prefix)
-                ended = frame.kind == "end"
+                if frame.seq != due:
+                    raise Unreachable(f"frame {due} of the answer was lost with a connection; the work may have run")
+                ended, due = frame.kind == "end", due + 1
                 yield frame
         finally:
             del self._waiting[inbox]

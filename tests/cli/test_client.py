@@ -100,6 +100,17 @@ async def test_frames_come_one_by_one_and_a_request_joins_them(nats_server: Nats
     await peer.stop()
 
 
+@pytest.mark.parametrize("numbers", [(0, 2), (1,), (0, 0)])
+async def test_a_frame_that_is_missing_is_told(
+    nats_server: NatsServer, client: Client, numbers: tuple[int, ...]
+) -> None:
+    """Frames are lost when a connection breaks; an answer with a hole in it is none."""
+    peer = await _peer(nats_server, *[_frame("chunk", seq, b"x") for seq in numbers])
+    with pytest.raises(Unreachable, match="was lost"):
+        await client.request("a:b", b"{}")
+    await peer.stop()
+
+
 async def test_a_stream_may_end_in_a_failure(nats_server: NatsServer, client: Client) -> None:
     """What came before it was yielded."""
     failure = build_refusal(Refusal(ErrorKind.WORKER_LOST, "The worker went away."), META, "end", 1)

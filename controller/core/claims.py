@@ -16,7 +16,6 @@ from controller.core.claim_states import FREE as NOTHING
 from controller.core.claim_states import HELD, may
 from controller.core.commands import Command, Linger, Look, Put
 from controller.core.events import FREE, UNSURE, WON, Held, LifeEvent, Lost
-from controller.core.kept import KeptRecords
 from controller.core.stored import (
     ClaimFailed,
     ClaimNoticed,
@@ -55,7 +54,6 @@ class Claims(dict[str, Claim]):
         super().__init__()
         self.world = world
         world.owner = f"{world.controller_id}.{world.chance.randbytes(4).hex()}"
-        self.kept = KeptRecords(world)
         self.watched: dict[str, None] = {}
         """Keys whose changes elsewhere matter here."""
         self._emit = emit
@@ -72,8 +70,6 @@ class Claims(dict[str, Claim]):
 
     def put(self, life: Life, step: Put) -> LifeEvent | None:
         """Write ``step`` for ``life``; what is known at once is returned, else the life is resumed with it."""
-        if step.state in HELD and life.claim_key not in self and (kept := self.kept.get(life.claim_key)) is not None:
-            return Held(kept)
         claim, now = self._entry(life), self.world.now
         if claim.holder is not None and claim.holder is not life:
             return self._held(claim)
@@ -189,7 +185,7 @@ class Claims(dict[str, Claim]):
         claim.seq, claim.record, claim.mine, claim.out = event.seq, claim.out, claim.holder is not None, None
         claim.confirmed_at = claim.unchanged_since = claim.read_at = claim.out_at
         if claim.record.state == "done":
-            self.kept.put(claim.key, claim.record)
+            self.world.kept.put(claim.record)
         if claim.release:
             claim.release = False
             self._emit(ReleaseClaim(claim.key, claim.seq))

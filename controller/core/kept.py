@@ -1,14 +1,15 @@
 """Owns the answers that are kept in memory, in front of the store: bounded in bytes, each for its remaining life.
 
 Only acknowledged answers come in here, and only those written by this process: how old somebody else's is cannot be
-told without comparing clocks. ``claims`` asks before it writes.
+told without comparing clocks. ``keyed`` looks here before anything is chosen or written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cachetools import TLRUCache
 
-from controller.core.world import World
 from subjects.claims import ClaimRecord
 
 # What an entry takes beside its body, by measurement of a small one.
@@ -21,25 +22,25 @@ def _size(record: ClaimRecord) -> int:
 
 
 class KeptRecords:
-    """Final records by key, the least recently used out first."""
+    """Records of what is done, the least recently used out first, by caller, capability and key.
 
-    def __init__(self, world: World) -> None:
-        self._cache: TLRUCache[str, ClaimRecord] = TLRUCache(
-            world.limits.cache_bytes,
-            ttu=lambda key, record, now: now + record.window_s,
-            timer=lambda: world.now,
-            getsizeof=_size,
+    What stands for these three in the store is not needed to find one here, and takes longer than finding it.
+    """
+
+    def __init__(self, max_bytes: int, now: Callable[[], float]) -> None:
+        self._cache: TLRUCache[tuple[str, str, str], ClaimRecord] = TLRUCache(
+            max_bytes, ttu=lambda name, record, at: at + record.window_s, timer=now, getsizeof=_size
         )
 
     def __len__(self) -> int:
         return len(self._cache)
 
-    def get(self, key: str) -> ClaimRecord | None:
+    def get(self, caller: str, capability: str, key: str) -> ClaimRecord | None:
         """The record, or None."""
-        record: ClaimRecord | None = self._cache.get(key)
+        record: ClaimRecord | None = self._cache.get((caller, capability, key))
         return record
 
-    def put(self, key: str, record: ClaimRecord) -> None:
+    def put(self, record: ClaimRecord) -> None:
         """Keep it, if it is not larger than everything that may be kept."""
         if _size(record) <= self._cache.maxsize:
-            self._cache[key] = record
+            self._cache[record.caller, record.capability, record.key] = record

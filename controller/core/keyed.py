@@ -14,7 +14,7 @@ from controller.core.pools import Group
 from controller.core.securing import LINGER, Again, found
 from controller.core.world import Kept, Life, Outcome, Silent, Steps, World
 from subjects.answers import Frame, Result
-from subjects.claims import StoredAnswer, StoredError
+from subjects.claims import StoredAnswer, StoredError, fingerprint
 from subjects.errors import PROBLEM_CONTENT_TYPE, ErrorKind, Refusal, problem_body
 
 RELEASE = Release()
@@ -23,8 +23,15 @@ STORE_AGAIN_S = 1.0
 _ANSWERS = (ErrorKind.WORKER_ERROR, ErrorKind.WORKER_PROTOCOL)
 
 
-def keyed(life: Life, group: Group, world: World) -> Steps:
+def keyed(life: Life, key: str, group: Group, world: World) -> Steps:
     """Run a request under its key, or answer what was answered before."""
+    request = life.request
+    kept = world.kept.get(request.caller, request.capability, key)
+    if kept is not None and kept.answer is not None:
+        if kept.fingerprint != fingerprint(request.headers.content_type, request.body):
+            return refusals.key_reused(request)
+        return Kept(kept.answer)
+    life.claims(key)
     outcome = yield from dispatch(life, group, world)
     if isinstance(outcome, Held):
         ended = yield from found(life, world, outcome)

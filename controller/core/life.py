@@ -30,8 +30,7 @@ def live(life: Life, world: World) -> Steps:
         outcome = yield from dispatch(life, group, world)
         assert not isinstance(outcome, Held), "it has no key"
         return outcome
-    life.claims(key)
-    return (yield from keyed(life, group, world))
+    return (yield from keyed(life, key, group, world))
 
 
 LIVES: dict[Action, Callable[[Life, World], Steps]] = {

@@ -14,6 +14,7 @@ import msgspec
 from controller.core.commands import Step
 from controller.core.events import LifeEvent
 from controller.core.fleet import Offer
+from controller.core.kept import KeptRecords
 from controller.core.model import CheckInput, Request, Timeouts, Verdict
 from controller.core.nearby import Nearby
 from controller.core.pools import Pool
@@ -61,6 +62,7 @@ class World:
     verdicts: Verdicts = field(default_factory=Verdicts)
     retries: RetryBudget = field(default_factory=RetryBudget)
     nearby: Nearby = field(default_factory=Nearby)
+    kept: KeptRecords = field(init=False)
     max_answer_bytes: int = 1024 * 1024
     """What a worker's answer, its own headers included, may measure to be passed on in one message."""
     owner: str = ""
@@ -68,6 +70,9 @@ class World:
     now: float = 0.0
     stalled_ms: float = 0.0
     """Standing still for so long took this much of the patience of everything read right after."""
+
+    def __post_init__(self) -> None:
+        self.kept = KeptRecords(self.limits.cache_bytes, lambda: self.now)
 
     def serves(self, offer: Offer) -> bool:
         """Whether work can still go to an offer that was chosen a while ago."""

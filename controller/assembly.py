@@ -75,10 +75,8 @@ class Loop:
     def wake_at(self, due: float) -> None:
         """Arm the one timer."""
         self.stop()
-        self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._tick)
-
-    def _tick(self) -> None:
-        self.driver.tick()
+        # Less than a millisecond is rounded down, and the tick would come before its time, again and again.
+        self._timer = self._loop.call_later(max(0.001, due - time.monotonic()), self.driver.tick)
 
     def stop(self) -> None:
         """Disarm the timer."""

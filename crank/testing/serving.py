@@ -13,7 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypedDict, Unpack
 
 from callers import Client
-from controller.app import Controller, Link
+from controller.app import Controller
+from controller.assembly import Link
 from controller.settings import ControllerSettings
 from crank.testing.exchange import Exchange, MemoryBus
 from crank.testing.streams import MemoryStreams

@@ -68,7 +68,7 @@ async def test_every_controller_learns_of_a_registration_and_a_departure(
     worker = await start_worker("w-1")
 
     def known() -> list[int]:
-        return [len(controller._router.world.registry.workers) for controller in both]  # type: ignore[union-attr]
+        return [len(controller._parts.router.world.registry.workers) for controller in both]  # type: ignore[union-attr]
 
     await until(lambda: known() == [1, 1])
     await worker.stop_heartbeat()
@@ -220,7 +220,7 @@ async def test_an_emptied_store_is_filled_again_by_the_heartbeating_workers_with
     """The registry stream is deleted: requests go on, and each worker is stored again within moments."""
     workers = [await start_worker(f"w-{number}") for number in range(5)]
     await caller.bus.jetstream.delete_stream("CRANK_REGISTRY")
-    controller._registry.check()  # type: ignore[union-attr]  # otherwise it looks every ten seconds
+    controller._parts.registry.check()  # type: ignore[union-attr]  # otherwise it looks every ten seconds
     async with asyncio.timeout(10):
         while await _stored(caller) != len(workers):
             assert (await caller.ask("test:echo"))[0] == 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from controller.core import refusals
+from controller.core import claim_refusals, refusals
 from controller.core.commands import Append, Bury, Keep, Look, Put, Reply, Restart, Step, Tell
 from controller.core.dispatching import dispatch
 from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
@@ -67,17 +67,17 @@ def submit(life: Life, world: World) -> Steps:
                 continue
             case Held(record):
                 if record.fingerprint != life.fingerprint:
-                    return refusals.key_reused(life.request)
+                    return claim_refusals.key_reused(life.request)
                 if record.job and record.state == "waiting" and not record.published:
                     return (yield from _publish(life, record, duplicate=True))
                 return _accepted(life, duplicate=True)
             case Free():
                 continue
             case Lost(reason):
-                return refusals.not_accepted(reason)
+                return claim_refusals.not_accepted(reason)
             case _:
                 pass
-        unsure = refusals.not_accepted("JetStream does not acknowledge it")
+        unsure = claim_refusals.not_accepted("JetStream does not acknowledge it")
         yield Reply(unsure if isinstance(event, Unsure) else refusals.interrupted(event, life, world, "accepting"))
         if not isinstance(event, GivenUp):
             yield LINGER
@@ -89,9 +89,9 @@ def _publish(life: Life, record: ClaimRecord, *, duplicate: bool) -> Ending:
     """Put the job into its stream and mark it as put there. Whoever is told otherwise sends it again."""
     event = yield Append(f"{life.claim_key}.{record.message}")
     if not isinstance(event, Appended):
-        return refusals.perhaps_accepted("it was interrupted")
+        return claim_refusals.perhaps_accepted("it was interrupted")
     if event.reason is not None:
-        return refusals.perhaps_accepted(event.reason)
+        return claim_refusals.perhaps_accepted(event.reason)
     # An unmarked job that is in its stream is done all the same, so what comes of this is nobody's worry.
     yield Put("waiting", over=True, published=True)
     return _accepted(life, duplicate=duplicate)
@@ -117,14 +117,14 @@ def deliver(life: Life, world: World) -> Steps:
                         return outcome
                     event = outcome if outcome.record.state in FINAL else (yield ATTACH)
                 elif record.state == "unknown" or lapsed:
-                    event = yield from _end(life, "dead", refusals.outcome_unknown(record), record.worker)
+                    event = yield from _end(life, "dead", claim_refusals.outcome_unknown(record), record.worker)
                 else:
                     event = yield ATTACH
             case Won():
                 event = yield LOOK
             case Free():
                 # Its record went before it was done, which is nobody's doing here: say so, and run nothing.
-                event = yield from _end(life, "dead", refusals.record_missing(), "")
+                event = yield from _end(life, "dead", claim_refusals.record_missing(), "")
             case DeadlinePassed():
                 event = yield ATTACH  # an attempt is bounded, and waiting for a lapse is none
             case _:
@@ -158,7 +158,7 @@ def _attempt(life: Life, record: ClaimRecord, world: World) -> Generator[Step, L
         return Silent("the controller stops")  # its lease runs out
     if life.executed and offer is not None and not offer.spec.idempotent and answer is None:
         assert life.chosen is not None
-        unknown = refusals.job_unknown(outcome, life.flights[-1].offer)
+        unknown = claim_refusals.job_unknown(outcome, life.flights[-1].offer)
         return (yield from _ended(life, "dead", error_answer(unknown, life), ErrorKind.OUTCOME_UNKNOWN))
     retryable = outcome.retryable and offer is not None and offer.spec.idempotent
     if (outcome.kind in _PASSING or retryable) and tried < world.limits.job_attempts:
@@ -225,17 +225,17 @@ def result(life: Life, world: World) -> Steps:
         match event:
             case Held(record):
                 if record.caller != life.request.caller:
-                    return refusals.no_such_job(job_id)
+                    return claim_refusals.no_such_job(job_id)
                 if record.state in FINAL and record.answer is not None:
                     return Kept(record.answer, record.state)
                 if record.state not in ("waiting", "dispatching"):
-                    return refusals.ended_without_answer(record)
+                    return claim_refusals.ended_without_answer(record)
                 status = "queued" if record.state == "waiting" else "running"
                 event = yield ATTACH
             case Free():
-                return refusals.no_such_job(job_id)
+                return claim_refusals.no_such_job(job_id)
             case Lost(reason):
-                return refusals.unreadable(reason)
+                return claim_refusals.unreadable(reason)
             case DeadlinePassed():
                 return Told({"job_id": job_id, "status": status}, status)
             case _:
@@ -262,23 +262,23 @@ def cancel(life: Life, world: World) -> Steps:
     if isinstance(event, Held | Free):
         return refusals.no_such_request(job_id)
     if isinstance(event, Lost):
-        return refusals.unreadable(event.reason)
-    return refusals.unreadable("JetStream does not answer")
+        return claim_refusals.unreadable(event.reason)
+    return claim_refusals.unreadable("JetStream does not answer")
 
 
 def retry(life: Life, world: World) -> Steps:
     """Have a dead job tried again, because an operator says so."""
     event = yield LOOK
     if not isinstance(event, Held | Free):
-        return refusals.not_accepted(event.reason if isinstance(event, Lost) else "JetStream does not answer")
+        return claim_refusals.not_accepted(event.reason if isinstance(event, Lost) else "JetStream does not answer")
     if isinstance(event, Held) and event.record.state == "waiting" and not event.record.published:
         pass  # an earlier retry came no further
     elif isinstance(event, Held) and event.record.state != "dead":
-        return refusals.not_dead(life.claim_key, event.record.state)
+        return claim_refusals.not_dead(life.claim_key, event.record.state)
     else:
         event = yield Put("waiting", over=True)
         if not isinstance(event, Won):
-            return refusals.not_accepted("somebody else was quicker, or the store does not answer")
+            return claim_refusals.not_accepted("somebody else was quicker, or the store does not answer")
         event = yield LOOK
         assert isinstance(event, Held)
     outcome = yield from _publish(life, event.record, duplicate=False)

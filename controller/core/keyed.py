@@ -6,7 +6,7 @@ knows whether the work was done, the record says *unknown* until its worker answ
 
 from __future__ import annotations
 
-from controller.core import refusals
+from controller.core import claim_refusals
 from controller.core.commands import Pause, Put, Release, Reply, Restart
 from controller.core.dispatching import dispatch
 from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, Lost, Unsure, Won
@@ -29,7 +29,7 @@ def keyed(life: Life, key: str, group: Group, world: World) -> Steps:
     kept = world.kept.get(request.caller, request.capability, key)
     if kept is not None and kept.answer is not None:
         if kept.fingerprint != fingerprint(request.headers.content_type, request.body):
-            return refusals.key_reused(request)
+            return claim_refusals.key_reused(request)
         return Kept(kept.answer)
     life.claims(key)
     outcome = yield from dispatch(life, group, world)
@@ -87,11 +87,11 @@ def _settle(life: Life, world: World, outcome: Outcome, answer: StoredAnswer) ->
                 if event is None or not isinstance(event, DeadlinePassed | Cancelled | GivenUp):
                     event = yield Put("done", answer=answer)
             case DeadlinePassed() | Cancelled() if not life.replied:
-                yield Reply(refusals.unstored(life))
+                yield Reply(claim_refusals.unstored())
                 yield patience
                 event = yield LINGER
             case _:
-                return Silent("the answer could not be stored") if life.replied else refusals.unstored(life)
+                return Silent("the answer could not be stored") if life.replied else claim_refusals.unstored()
 
 
 def answer_of(life: Life, outcome: Outcome, world: World) -> StoredAnswer | None:
@@ -105,7 +105,7 @@ def answer_of(life: Life, outcome: Outcome, world: World) -> StoredAnswer | None
     if isinstance(outcome, Frame):
         body = b"".join((*(life.chunks or ()), outcome.body))
         if life.kept_bytes > world.limits.max_kept_bytes:
-            return error_answer(refusals.not_kept(world.limits.max_kept_bytes), life, worker, version)
+            return error_answer(claim_refusals.not_kept(world.limits.max_kept_bytes), life, worker, version)
         return StoredAnswer(worker, version, attempts, body, outcome.content_type or life.content_type, outcome.passed)
     if isinstance(outcome, Refusal) and outcome.kind in _ANSWERS:
         return error_answer(outcome, life, worker, version)

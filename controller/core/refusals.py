@@ -1,4 +1,7 @@
-"""Owns the words of every refusal that the core makes: what happened, and what to do next."""
+"""Owns the words of what the core refuses: what happened, and what to do next.
+
+Those that keys and jobs bring with them stand in ``claim_refusals``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from controller.core.pools import Group, Pool
 from controller.core.selection import left_out
 from controller.core.world import Life, World
 from subjects.answers import Fault
-from subjects.claims import ClaimRecord
 from subjects.errors import ErrorKind, Offence, Refusal, Refused, malformed
 from subjects.versions import by_precedence
 
@@ -20,7 +22,6 @@ _VERSIONS_SHOWN = 10
 # A worker of the contract's short life sends heartbeats every 2 s: waiting a little less than that is no use.
 RETRY_AFTER_MS = 2000
 BUSY_RETRY_AFTER_MS = 500
-IN_PROGRESS_RETRY_AFTER_MS = 1000
 
 
 def denied(request: Request, verdict: Verdict) -> Refusal:
@@ -49,130 +50,6 @@ def bad_input(request: Request, mismatch: Mismatch) -> Refusal:
     where = mismatch.path or "the payload"
     detail = f"{where} does not fit the input schema of {request.capability}: {mismatch.message}."
     return Refusal(ErrorKind.INVALID_INPUT, detail, offences=(Offence(mismatch.path, mismatch.message),))
-
-
-def unprotected(life: Life, reason: str) -> Refusal:
-    """503: a keyed request is never run without the protection it asks for."""
-    if life.executed:
-        detail = f"The work may have been done, and is not tried again: its key cannot be protected now ({reason})."
-    else:
-        hint = "If running it twice does no harm, send it without Idempotency-Key."
-        detail = f"The key cannot be protected: {reason}. Nothing ran. {hint}"
-    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=life.executed > 0)
-
-
-def key_reused(request: Request) -> Refusal:
-    """422: another payload under the same key."""
-    detail = (
-        f"This Idempotency-Key was used for {request.capability} with another payload or content type; nothing ran. "
-        "Send the first payload again, or take a new key."
-    )
-    return Refusal(ErrorKind.KEY_REUSED, detail)
-
-
-def in_progress(record: ClaimRecord) -> Refusal:
-    """409: the first one is still running, and the caller does not want to wait for it."""
-    detail = (
-        f"The first request with this key ({record.request_id}) is still running; nothing ran a second time. "
-        "Ask again later under the same key, or with Crank-On-Duplicate: attach."
-    )
-    return Refusal(ErrorKind.IN_PROGRESS, detail, retry_after_ms=IN_PROGRESS_RETRY_AFTER_MS)
-
-
-def outcome_unknown(record: ClaimRecord) -> Refusal:
-    """409: it may have run, and nobody can say."""
-    who = f" at worker {record.worker}" if record.worker else ""
-    detail = (
-        f"The first request with this key ({record.request_id}) may have run{who}, and nobody can say whether it was "
-        "done. It is not run again. Check what it was to do, then have an operator settle it with `crank resolve`."
-    )
-    return Refusal(ErrorKind.OUTCOME_UNKNOWN, detail, maybe_executed=True)
-
-
-def ended_without_answer(record: ClaimRecord) -> Refusal:
-    """The key's record is final, or unknown, and holds no answer."""
-    if record.state == "cancelled":
-        detail = f"The job with this key ({record.request_id}) was cancelled; take a new key to have it done after all."
-        return Refusal(ErrorKind.CANCELLED, detail, maybe_executed=record.attempts > 0)
-    return outcome_unknown(record)
-
-
-def unstored(life: Life) -> Refusal:
-    """409: the work was done, and its answer could not be stored before the time ran out."""
-    detail = (
-        "The work was done, but its answer could not be stored in time, and is not sent before it is. "
-        "Ask again under the same key: it is stored as soon as the store takes it."
-    )
-    return Refusal(ErrorKind.OUTCOME_UNKNOWN, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=True)
-
-
-def not_kept(limit: int) -> Refusal:
-    """413, to those who ask again: the first caller had it in pieces."""
-    detail = f"The streamed answer was longer than the {limit} bytes that are kept; only its first caller got it."
-    return Refusal(ErrorKind.TOO_LARGE, detail, maybe_executed=True)
-
-
-def not_accepted(reason: str) -> Refusal:
-    """503 to a submit: it is not stored, and will not be done."""
-    detail = f"The job was not accepted: {reason}. Nothing will run; send it again."
-    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=False)
-
-
-def perhaps_accepted(reason: str) -> Refusal:
-    """503 to a submit: nobody knows whether the stream has it."""
-    detail = (
-        f"Whether the job was accepted is not known: {reason}. Send it again under the same Idempotency-Key; "
-        "without a key it may be done twice."
-    )
-    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=True)
-
-
-def unreadable(reason: str) -> Refusal:
-    """503: what is stored cannot be looked at."""
-    detail = f"What is stored cannot be read or written now: {reason}. Try again."
-    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS)
-
-
-def record_missing() -> Refusal:
-    """A job whose record is gone: whether it was done is not known."""
-    detail = "The record of this job is gone, so that nobody can say whether it was done; check, then retry or drop it."
-    return Refusal(ErrorKind.OUTCOME_UNKNOWN, detail, maybe_executed=True)
-
-
-def job_unknown(last: Refusal, offer: Offer) -> Refusal:
-    """A job that may have been done, and must not be done twice."""
-    detail = (
-        f"{last.detail} {offer.capability} is not idempotent, so that the job is not run again by itself: "
-        "check what it did, then retry or drop it."
-    )
-    return Refusal(ErrorKind.OUTCOME_UNKNOWN, detail, maybe_executed=True)
-
-
-def no_such_job(job_id: str) -> Refusal:
-    """404."""
-    detail = f"There is no job {job_id} of this caller, or it was forgotten after its time. Check the id."
-    return Refusal(ErrorKind.NO_SUCH_JOB, detail)
-
-
-def not_dead(job_id: str, state: str) -> Refusal:
-    """404 to a retry of what is not dead."""
-    return Refusal(ErrorKind.NO_SUCH_JOB, f"Job {job_id} is not dead but {state}; `crank result {job_id}` tells more.")
-
-
-def still_leased(record: ClaimRecord) -> Refusal:
-    """409 to a resolve: its owner may be at it still."""
-    wait_ms = round(record.lease_s * 1000)
-    detail = (
-        f"The request ({record.request_id}) is {record.state}, and its controller's lease may still hold. "
-        f"Ask again in {record.lease_s:g} s; if nobody renewed it by then, it can be settled."
-    )
-    return Refusal(ErrorKind.IN_PROGRESS, detail, retry_after_ms=wait_ms)
-
-
-def settled(job_id: str, state: str) -> Refusal:
-    """404 to a resolve of what is no open question."""
-    detail = f"{job_id} is {state}: there is nothing to resolve. Dead jobs are seen to with `crank dead`."
-    return Refusal(ErrorKind.NO_SUCH_JOB, detail)
 
 
 def nobody(life: Life, group: Group, pool: Pool, world: World) -> Refusal | None:

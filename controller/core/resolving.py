@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controller.core import refusals
+from controller.core import claim_refusals, refusals
 from controller.core.commands import Ask, Look, Observe, Pause, Put, Release
 from controller.core.events import DeadlinePassed, Free, Held, Lost, VerdictReached, Won
 from controller.core.world import Life, Steps, Told, World
@@ -20,32 +20,32 @@ def resolve(life: Life, world: World) -> Steps:
         return refusals.denied(life.request, event.verdict)
     event = yield Look()
     if isinstance(event, Lost):
-        return refusals.unreadable(event.reason)
+        return claim_refusals.unreadable(event.reason)
     if not isinstance(event, Held):
-        return refusals.no_such_job(life.claim_key)
+        return claim_refusals.no_such_job(life.claim_key)
     record = event.record
     if record.state in ("waiting", "dispatching") and not event.lapsed:
         yield Observe()
-        return refusals.still_leased(record)
+        return claim_refusals.still_leased(record)
     if record.state not in ("unknown", "waiting", "dispatching") or record.job:
-        return refusals.settled(life.claim_key, record.state)
+        return claim_refusals.settled(life.claim_key, record.state)
     life.over = True
     if life.given is not None:
         if record.state != "unknown":
             event = yield Put("unknown", over=True)
             if not isinstance(event, Won):
-                return refusals.unreadable("somebody else wrote meanwhile")
+                return claim_refusals.unreadable("somebody else wrote meanwhile")
         event = yield Put("done", over=True, answer=life.given)
         if not isinstance(event, Won):
-            return refusals.unreadable("somebody else wrote meanwhile, or the store does not answer")
+            return claim_refusals.unreadable("somebody else wrote meanwhile, or the store does not answer")
         return Told({"resolved": [{"job_id": life.claim_key, "state": "done"}]})
     yield Release()
     while isinstance(event, Held):
         event = yield Pause(_LOOK_AGAIN_S)
         if isinstance(event, DeadlinePassed):
-            return refusals.unreadable("the store does not answer")
+            return claim_refusals.unreadable("the store does not answer")
         event = yield Look()
     if not isinstance(event, Free):
-        return refusals.unreadable("the store does not answer")
+        return claim_refusals.unreadable("the store does not answer")
     warning = "The first attempt may still be running: whoever uses the key again may have it done twice."
     return Told({"resolved": [{"job_id": life.claim_key, "state": "released", "warning": warning}]})

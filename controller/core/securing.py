@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from controller.core import refusals
+from controller.core import claim_refusals, refusals
 from controller.core.commands import Attach, Linger, Observe, Put, Reply, Step
 from controller.core.events import Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
 from controller.core.fleet import Offer
@@ -41,9 +41,9 @@ def secure(life: Life, world: World, state: ClaimState, offer: Offer | None = No
         case Held():
             return (yield from found(life, world, event))
         case Lost(reason):
-            return refusals.unprotected(life, reason)
+            return claim_refusals.unprotected(life, reason)
         case Unsure():
-            refusal = refusals.unprotected(life, "JetStream does not acknowledge the claim")
+            refusal = claim_refusals.unprotected(life, "JetStream does not acknowledge the claim")
         case _:
             refusal = refusals.interrupted(event, life, world, "claiming the key")
             if isinstance(event, GivenUp):
@@ -63,11 +63,11 @@ def found(life: Life, world: World, held: Held) -> Secured:
     while True:
         record = held.record
         if record.fingerprint != life.fingerprint:
-            return refusals.key_reused(life.request)
+            return claim_refusals.key_reused(life.request)
         if record.answer is not None and record.state in ("done", "dead"):
             return Kept(record.answer)
         if record.state not in ("waiting", "dispatching"):
-            return refusals.ended_without_answer(record)
+            return claim_refusals.ended_without_answer(record)
         # A job has an owner that nothing renews while it waits in its stream; its next delivery sees to it.
         if held.lapsed and not record.job:
             life.over = True
@@ -75,10 +75,10 @@ def found(life: Life, world: World, held: Held) -> Secured:
                 return AGAIN
             event = yield from _call_unknown(life, record)
             if event is None:
-                return refusals.ended_without_answer(record)
+                return claim_refusals.ended_without_answer(record)
         elif life.request.headers.on_duplicate == "reject":
             yield OBSERVE
-            return refusals.in_progress(record)
+            return claim_refusals.in_progress(record)
         else:
             event = yield ATTACH
         match event:
@@ -87,7 +87,7 @@ def found(life: Life, world: World, held: Held) -> Secured:
             case Free():
                 return AGAIN
             case Lost(reason):
-                return refusals.unprotected(life, reason)
+                return claim_refusals.unprotected(life, reason)
             case _:
                 return refusals.interrupted(event, life, world, "waiting for the first request with this key")
 

@@ -23,7 +23,8 @@ _ADVICE = {
     10027: "raise the account's max_streams",
     10028: "raise max_mem in the jetstream block of nats-server or of the account",
     _NO_JETSTREAM_FOR_ACCOUNT: "give it `jetstream: enabled` in the configuration of nats-server",
-    10047: "raise max_file in the jetstream block of nats-server or of the account, or free space on the disk",
+    10047: "raise max_file in the jetstream block of nats-server or of the account, free space on the disk, or have "
+    "smaller streams made, with claims_max_bytes and jobs_max_bytes",
     10065: "another stream takes them: delete that stream, or choose another prefix",
     10074: "set replicas to 1, or connect to a cluster",
     10076: "start nats-server with -js, or with a block `jetstream {}`",

@@ -77,20 +77,21 @@ class ClaimStore:
         }
         self._watch = StoreWatch(self._questions, self._specs, lambda why: feed(StoreLevel(why)), self._missing)
         self._making: set[str] = set()
+        self._had: set[str] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._sweeps = 0
 
     async def start(self) -> None:
-        """Create what is missing, listen, and watch from now on.
+        """Make what is missing, and watch from now on: what cannot be had is tried again, and keys are refused.
 
         Raises:
-            BusError: JetStream is off, full or unreachable.
+            BusUnavailable: the server does not read.
 
         """
         await self._questions.start()
         for spec in self._specs:
-            await self._streams.ensure(spec)
+            await self._make(spec)
         self._sweep()
 
     async def stop(self) -> None:
@@ -124,6 +125,8 @@ class ClaimStore:
         except BusError as error:
             self._watch.judged(spec, str(error))
         else:
-            log.error("%s was gone, and is made anew: what it held is forgotten", spec.name)
+            if spec.name in self._had:
+                log.error("%s was gone, and is made anew: what it held is forgotten", spec.name)
+            self._had.add(spec.name)
         finally:
             self._making.discard(spec.name)

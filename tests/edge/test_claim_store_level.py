@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bus import Bus
-from bus.connection import BusError
 from controller.core.stored import (
     ClaimFailed,
     ClaimRead,
@@ -145,13 +145,33 @@ async def test_a_server_that_lost_its_store_gets_a_new_one(nats_server: NatsServ
     await until(there)
 
 
-async def test_a_store_that_cannot_be_made_is_told_with_what_to_do(nats_server: NatsServer) -> None:
-    """A controller does not start on it."""
+async def test_a_store_that_cannot_be_made_is_told_and_made_as_soon_as_it_can(nats_server: NatsServer) -> None:
+    """Requests without a key do not wait for it."""
     bus = await Bus.connect(nats_server.url, name="t")
     await bus.jetstream.add_stream(name="OTHERS", subjects=["$KV.crank_idempotency.x"])
-    with pytest.raises(BusError, match=f"stream {STREAM} cannot be created: subjects overlap .*choose another prefix"):
-        await Probe.on(nats_server.url)
+    probe = await Probe.on(nats_server.url)
+    assert probe.refuses is not None
+    assert probe.refuses.startswith(f"stream {STREAM} cannot be created: subjects overlap")
+    assert "choose another prefix" in probe.refuses
+    assert isinstance(await probe.written("a", record()), ClaimFailed)
+    await bus.jetstream.delete_stream("OTHERS")
+    await until(lambda: probe.refuses == "")
+    assert isinstance(await probe.written("a", record()), ClaimStored)
+    await probe.close()
     await bus.close()
+
+
+async def test_a_server_with_too_little_room_is_told_with_the_settings_that_ask_for_less(tmp_path: Path) -> None:
+    """Streams of a certain size take it from the disk when they are made."""
+    account = "jetstream { max_mem: 1M, max_file: 1M }, users: [ { user: a, password: a } ]"
+    server = NatsServer(tmp_path, extra=f"accounts {{ A {{ {account} }} }}\nno_auth_user: a")
+    await server.start()
+    probe = await Probe.on(server.url, max_bytes=2_000_000)
+    assert probe.refuses is not None
+    assert "raise max_file" in probe.refuses
+    assert "claims_max_bytes" in probe.refuses
+    await probe.close()
+    await server.stop()
 
 
 async def test_a_server_that_does_not_answer_says_nothing_about_room(nats_server: NatsServer, small: Probe) -> None:

@@ -72,11 +72,13 @@ class Claims(dict[str, Claim]):
         """Write ``step`` for ``life``; what is known at once is returned, else the life is resumed with it."""
         claim, now = self._entry(life), self.world.now
         if claim.holder is not None and claim.holder is not life:
-            return self._held(claim)
+            return self._held(claim, life)
         if claim.record is None and claim.holder is None and step.state in HELD and self._refuses:
             return Lost(self._refuses)
-        if claim.record is not None and not claim.mine and not step.over:
-            return self._held(claim)
+        # Only what the life was told of may be replaced: something else may stand there since.
+        over = step.over and claim.record is not None and claim.record.nonce == life.seen
+        if claim.record is not None and not claim.mine and not over:
+            return self._held(claim, life)
         record = claim.record
         if (
             claim.mine
@@ -90,7 +92,7 @@ class Claims(dict[str, Claim]):
             self._spend(claim, step)
             return WON
         if record is not None and not may(record.state, step.state):
-            return self._held(claim)  # it is not what it was when the life decided
+            return self._held(claim, life)  # it is not what it was when the life decided
         written = written_for(life, step, record, self.world)
         assert may(NOTHING if record is None else record.state, step.state), (record, step.state)
         claim.holder = life
@@ -122,7 +124,7 @@ class Claims(dict[str, Claim]):
         """Read what stands there for ``life``."""
         claim = self._entry(life)
         if claim.holder is not None or claim.mine:
-            return self._held(claim)
+            return self._held(claim, life)
         claim.looking[life] = step.kept
         self._read(claim, kept=step.kept)
         return None
@@ -224,7 +226,7 @@ class Claims(dict[str, Claim]):
             asks = again is not None or isinstance(holder.asked, Put | Linger)
             # Whoever follows a dispatch under what was its claim is told when there is an answer already.
             if asks or (claim.record is not None and claim.record.state in FINAL and claim.holder is None):
-                self._answer(holder, self._known(claim))
+                self._answer(holder, self._known(claim, holder))
         self._changed(claim)
         self._forget(claim)
 
@@ -273,7 +275,7 @@ class Claims(dict[str, Claim]):
                     self._answer(life, Held(event.record))
                 looking = []
         for life in looking:
-            self._answer(life, self._known(claim) if claim.holder is None else self._held(claim))
+            self._answer(life, self._known(claim, life) if claim.holder is None else self._held(claim, life))
         self._forget(claim)
 
     def unread(self, event: ClaimUnread) -> None:
@@ -376,23 +378,24 @@ class Claims(dict[str, Claim]):
         elif claim.lapsed(now) and claim.attached:
             first = next(iter(claim.attached))
             del claim.attached[first]
-            self._answer(first, self._held(claim))
+            self._answer(first, self._held(claim, first))
 
     def _changed(self, claim: Claim) -> None:
         """Those who are attached see what stands there now; each may act, and the next one sees what came of it."""
         for life in list(claim.attached):
             if life in claim.attached:
                 del claim.attached[life]
-                self._answer(life, self._known(claim))
+                self._answer(life, self._known(claim, life))
 
-    def _known(self, claim: Claim) -> LifeEvent:
+    def _known(self, claim: Claim, life: Life) -> LifeEvent:
         if claim.holder is not None or claim.out is not None:
-            return self._held(claim)
-        return FREE if claim.record is None else self._held(claim)
+            return self._held(claim, life)
+        return FREE if claim.record is None else self._held(claim, life)
 
-    def _held(self, claim: Claim) -> Held:
+    def _held(self, claim: Claim, life: Life) -> Held:
         record = claim.record or claim.out
         assert record is not None
+        life.seen = record.nonce
         if record.state not in HELD and record is claim.out:
             # An end that nobody acknowledged may not stand.
             record = msgspec.structs.replace(record, state="dispatching", answer=None)

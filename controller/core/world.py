@@ -168,6 +168,8 @@ class Life(msgspec.Struct, eq=False):
     content_type: str | None = None
     """Of what was streamed."""
     kept_bytes: int = 0
+    seen: str = ""
+    """The nonce of the record that it was told of last: what it may replace, and nothing else."""
     given: StoredAnswer | None = None
     """The answer that an operator gives."""
     dead_seq: int = 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from harness import DONE, HELLO, Call, House, spec
+from harness import ALLOW, DONE, HELLO, Call, House, spec
 from stores import Stores
 
-from controller.core.events import RetryAsked
+from controller.core.commands import Authorize
+from controller.core.events import RetryAsked, VerdictReached
 from controller.core.model import Request
-from controller.core.stored import Appended, AppendJob, ReadClaim
+from controller.core.stored import Appended, AppendJob, ClaimNoticed, ReadClaim
 from subjects.answers import Garbage
 from subjects.errors import ErrorKind
 
@@ -181,3 +182,47 @@ def test_a_job_under_a_key_that_was_forgotten_is_another_message() -> None:
     one.advance(3601.0)
     assert not told(one.submit(idempotency_key="k"))["duplicate"]
     assert len(one.stores.jobs) == 2
+
+
+def test_a_job_that_is_worked_on_before_it_is_marked_as_accepted_is_left_alone() -> None:
+    """Whoever submitted it again meant what stood there then."""
+    stores = Stores()
+    one, two = house(stores), house(stores, "c-2")
+    perform, lives = stores.perform, []
+
+    def late(command: object) -> Any:
+        if isinstance(command, AppendJob):
+            lives.append(command)
+            return None
+        return perform(command)  # type: ignore[arg-type]
+
+    stores.perform = late  # type: ignore[method-assign]
+    first = one.submit(idempotency_key="k")
+    again = one.submit(idempotency_key="k")
+    work = two.deliver(lives[0])
+    assert len(work.dispatches) == 1
+    for command in lives:
+        one.feed(Appended(command.life, None))
+    assert (told(first)["status"], told(again)["status"]) == ("accepted", "accepted")
+    assert stores.only().state == "dispatching"
+    two.answers(work)
+    assert stores.only().state == "done"
+
+
+def test_a_job_that_somebody_else_took_while_the_policy_was_asked_is_not_taken_from_them() -> None:
+    """Two deliveries of it; the second one's verdict comes late."""
+    stores, asked = Stores(), []
+    one = House(timeout_ms=30_000, stores=stores, name="c-1", policy=lambda request: asked.append(request))
+    two = house(stores, "c-2")
+    one.register("w-1")
+    one.beating = {"w-1"}
+    two.submit(idempotency_key="k")
+    job = next(iter(stores.jobs.values()))
+    here = one.deliver(job)
+    there = two.deliver(job)
+    assert len(there.dispatches) == 1
+    one.feed(ClaimNoticed(job.job_id))
+    one.feed(VerdictReached(next(c for c in one.log if isinstance(c, Authorize)).life, ALLOW))
+    assert not here.dispatches
+    two.answers(there)
+    assert stores.only().state == "done"

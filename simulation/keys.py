@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from controller.core.events import RequestArrived
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Whatever a job waits for is over: acknowledgements, and a pause that is doubled with each attempt.
 _REST_S = 120.0
 _CANCELS = 3
+_STEP_S = 2.0
 _PATIENCE_S = 5 * LEASE_S
 # Results are asked for of so many jobs.
 _ASKED = 200
@@ -33,7 +35,7 @@ _HELD = ("waiting", "dispatching")
 
 def settle(simulation: Simulation) -> None:
     """Check the laws that hold then."""
-    _wait(simulation, _REST_S)
+    _wait(simulation, _REST_S, lambda: not simulation.jobs.left())
     for job_id, request in simulation.jobs.left().items():
         must(not _could_do(simulation, request), "job-ends", f"{job_id} is still in its stream, and could be done")
     _cancel_left(simulation)
@@ -44,8 +46,10 @@ def settle(simulation: Simulation) -> None:
     _ask_again(simulation)
 
 
-def _wait(simulation: Simulation, for_s: float) -> None:
-    simulation.clock.run(simulation.clock.now + for_s, simulation.unbroken)
+def _wait(simulation: Simulation, for_s: float, enough: Callable[[], bool]) -> None:
+    until = simulation.clock.now + for_s
+    while simulation.clock.now < until and simulation.unbroken() and not enough():
+        simulation.clock.run(simulation.clock.now + _STEP_S, simulation.unbroken)
 
 
 def _could_do(simulation: Simulation, request: Request) -> bool:
@@ -66,7 +70,7 @@ def _cancel_left(simulation: Simulation) -> None:
         for job_id, request in left.items():
             simulation.callers.cancel(request.caller, RequestId(job_id), f"cancel {job_id} {attempt}", Dice(attempt))
         if left:
-            _wait(simulation, _REST_S)
+            _wait(simulation, _REST_S, lambda: not simulation.jobs.left())
 
 
 def _ask_for_results(simulation: Simulation) -> None:
@@ -77,7 +81,7 @@ def _ask_for_results(simulation: Simulation) -> None:
         if record is not None and record.state == simulation.ledger.ended[job_id]:
             request = _request(record, f"result {len(asked)}", job_id)
             asked.append((job_id, record.state, _ask(simulation, request, len(asked))))
-    _wait(simulation, _PATIENCE_S + 1.0)
+    _wait(simulation, _PATIENCE_S + 1.0, lambda: all(exchange.outcome for _, _, exchange in asked))
     for job_id, state, exchange in asked:
         told = f"{job_id} is {state}, and its caller is told {exchange.outcome or 'nothing'}"
         must(exchange.outcome == f"result {state}", "job-ends", told)
@@ -85,15 +89,14 @@ def _ask_for_results(simulation: Simulation) -> None:
 
 def _ask_again(simulation: Simulation) -> None:
     """What was claimed by somebody who is gone is settled when somebody asks for it."""
-    asked: list[str] = []
+    asked: dict[str, Exchange] = {}
     for key, record in simulation.bucket.records().items():
         if record.state not in _HELD or record.job:
             continue
         request = _request(record, f"again {len(asked)}", "")
         if _could_do(simulation, request):
-            _ask(simulation, request, len(asked))
-            asked.append(key)
-    _wait(simulation, _PATIENCE_S + 1.0)
+            asked[key] = _ask(simulation, request, len(asked))
+    _wait(simulation, _PATIENCE_S + 1.0, lambda: all(exchange.outcome for exchange in asked.values()))
     for key in asked:
         stands = simulation.bucket.get(key).record
         waits = stands is not None and stands.state in _HELD

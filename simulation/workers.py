@@ -12,7 +12,6 @@ from controller.core.events import DeregisterAsked, HeartbeatSeen, RegisterAsked
 from simulation.controllers import INTERVAL_S
 from simulation.dice import Dice
 from simulation.exchange import Exchange
-from simulation.laws import Broken
 from simulation.plan import PROMISES
 from simulation.process import Process
 from simulation.stream import digest_of
@@ -155,10 +154,7 @@ class Worker(Process):
 
     def begins(self, dispatch_id: str, *, twice_is_safe: bool) -> None:
         """It begins with a dispatch: whatever happens to it from now on, it may have been done."""
-        try:
-            self._simulation.ledger.ran(dispatch_id, twice_is_safe=twice_is_safe)
-        except Broken as broken:
-            self._simulation.history.breaks(broken)
+        self._simulation.ledger.ran(dispatch_id, twice_is_safe=twice_is_safe)
 
     # Troubles -----------------------------------------------------------------------------
 

@@ -86,9 +86,9 @@ class Simulation:
         self._next()
         history, clock, happenings = self.history, self.clock, self.plan.happenings
         until = START_S + happenings[-1].at if happenings else START_S
-        clock.run(until, self.unbroken)
-        clock.run(self._calm_at, self.unbroken)
         try:
+            clock.run(until, self.unbroken)
+            clock.run(self._calm_at, self.unbroken)
             quiet.settle(self)
         except Broken as broken:
             history.breaks(broken)

@@ -36,15 +36,21 @@ def test_a_few_seeds_have_every_fault_and_every_outcome() -> None:
     """What never happens proves nothing."""
     faults: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
+    keys: Counter[str] = Counter()
     for seed in SEEDS:
         result = ran(seed)
         faults.update(result.faults)
         outcomes.update(result.outcomes)
+        keys.update(result.keys)
     assert not {f"{hop} {kind}" for hop, kinds in MISHAPS.items() for kind in kinds} - set(faults)
     for whom, kinds in {
         "worker": ("kill", "drain", "freeze", "hang", "slow", "cut"),
         "controller": ("kill", "stop", "freeze", "cut", "fast", "slow", "jump"),
         "registry": ("away", "replaced", "lost", "unanswered"),
+        "claims": ("away", "full", "filling", "replaced", "lost", "late", "doubled", "unanswered"),
+        "jobs": ("away", "lost", "unanswered"),
+        "notice": ("lost", "late", "doubled"),
+        "operator": ("settle", "release", "retry", "drop"),
         "heartbeat": ("lost", "late", "doubled", "overtaken"),
     }.items():
         assert not {f"{whom} {kind}" for kind in kinds} - set(faults)
@@ -52,8 +58,16 @@ def test_a_few_seeds_have_every_fault_and_every_outcome() -> None:
     for outcome in (
         *("cancelled", "deadline", "invalid_input", "no_match", "no_such_capability", "no_worker", "overloaded"),
         *("store_unavailable", "worker_error", "worker_lost", "worker_protocol"),
+        *("replayed", "in_progress", "key_reused", "outcome_unknown"),
+        *("accepted", "result done", "result dead", "result queued", "result running", "no_such_job"),
     ):
         assert outcomes[outcome], outcome
+    for what in (
+        *("claim waiting", "claim dispatching", "claim done", "claim unknown", "claim dead", "claim cancelled"),
+        *("claim released", "claim taken over", "job accepted", "job delivered again"),
+        *("cancel answered", "operator answered", "again result done"),
+    ):
+        assert keys[what], what
 
 
 def test_the_same_plan_gives_the_same_history() -> None:

@@ -29,11 +29,22 @@ class Reply(NamedTuple):
 class Call:
     """One request, and what came back for it."""
 
-    __slots__ = ("ended", "replies")
+    __slots__ = ("ended", "replies", "subject")
 
-    def __init__(self) -> None:
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
         self.replies: list[Reply] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def about(self) -> str:
+        """What was asked and heard, for whoever looks for the reason."""
+        return f"{self.subject} heard {self.replies[-1]}"
+
+
+def _read(raw: bytes | None, body: bytes) -> Reply:
+    block = parse_block(raw)
+    return Reply(block.ours, block.status, body) if isinstance(block, Block) else Reply({}, 0, raw or b"")
 
 
 class Line:
@@ -47,7 +58,7 @@ class Line:
         self._serial = 0
         self._over: dict[str, str] = {}
         self.too_many: list[str] = []
-        """Subjects of requests that got something after their terminal reply."""
+        """Requests that got something after their terminal reply, and what."""
 
     @classmethod
     async def connect(cls, url: str, name: str) -> Line:
@@ -75,7 +86,7 @@ class Line:
         """Everything that came for a request, up to its last reply or to the end of patience; None: it never left."""
         self._serial += 1
         number = str(self._serial)
-        call = Call()
+        call = Call(subject)
         if not self._bus.publish(subject, body, build_block(headers), f"{self._inbox}.{number}"):
             return None
         self._calls[number] = call
@@ -87,18 +98,18 @@ class Line:
         finally:
             del self._calls[number]
         if not call.ended.cancelled():
-            self._over[number] = subject
+            self._over[number] = call.about
         return call.replies
 
     def _on_reply(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
         number = subject[self._skip :]
         call = self._calls.get(number)
         if call is None or call.ended.done():
-            if number in self._over or call is not None:
-                self.too_many.append(self._over.get(number, subject))
+            about = self._over.get(number) if call is None else call.about
+            if about is not None:
+                self.too_many.append(f"{about}, and then came {_read(raw, body)}")
             return
-        block = parse_block(raw)
-        found = Reply(block.ours, block.status, body) if isinstance(block, Block) else Reply({}, 0, raw or b"")
+        found = _read(raw, body)
         call.replies.append(found)
         if found.last:
             call.ended.set_result(None)

@@ -9,9 +9,9 @@ import msgspec
 from controller.core.fleet import Offer
 from controller.core.model import DecisionRecord, Request
 from controller.core.pools import Pool
-from controller.core.stored import StoreCommand
+from controller.core.stored import AckJob, AppendDead, AppendJob, DropDead, KeepResult, NakJob, StoreCommand
 from subjects.answers import Frame
-from subjects.claims import ClaimRecord, ClaimState, StoredAnswer, StoredError
+from subjects.claims import ClaimState, StoredAnswer, StoredError
 from subjects.errors import Refusal
 from subjects.messages import Control, Departure
 from subjects.replies import ReplyMeta
@@ -196,28 +196,16 @@ class Pause(msgspec.Struct, frozen=True):
     for_s: float
 
 
-class Append(msgspec.Struct, frozen=True):
-    """Add this life's job to the stream of jobs under ``message_id``; answered by ``Appended``."""
+class Store(msgspec.Struct, frozen=True):
+    """Carry out a command that is answered by ``Appended``, and wait for that."""
 
-    message_id: str
-
-
-class Bury(msgspec.Struct, frozen=True):
-    """Add this life's job to the dead ones, as ``record`` says; answered by ``Appended``."""
-
-    record: ClaimRecord
-
-
-class Keep(msgspec.Struct, frozen=True):
-    """Keep this life's final record among the results; answered by ``Appended``."""
-
-    record: ClaimRecord
+    command: AppendJob | AppendDead | KeepResult
 
 
 class Tell(msgspec.Struct, frozen=True):
     """Carry out a command that nobody answers."""
 
-    command: StoreCommand
+    command: AckJob | NakJob | DropDead
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -260,9 +248,7 @@ Step = (
     | Reply
     | Restart
     | Pause
-    | Append
-    | Bury
-    | Keep
+    | Store
     | Tell
     | Wait
     | Send

@@ -1,7 +1,7 @@
 """Owns the dispatches that are out: which is whose, what they count for, and what happens to those nobody waits for.
 
 Counts change here and nowhere else, and every change is entered into the pools at once. It decides nothing about a
-request; ``router`` launches, lands and abandons.
+request; ``lives`` and ``router`` launch, land and abandon.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ class Flights(dict[DispatchId, Flight]):
         self._timers = timers
         self._freed = freed
 
-    def launch(self, life: Life, offer: Offer, dispatch_id: DispatchId) -> Flight:
+    def launch(self, life: Life, offer: Offer) -> Flight:
         """Count a new dispatch of ``life`` to ``offer``."""
+        dispatch_id = DispatchId(self._world.chance.randbytes(12).hex())
         self[dispatch_id] = life.flight = flight = Flight(dispatch_id, life, offer, self._world.now)
         life.flights.append(flight)
         offer.in_flight += 1

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from controller.core import claim_refusals, refusals
-from controller.core.commands import Append, Bury, Keep, Look, Put, Reply, Restart, Step, Tell
+from controller.core.commands import Look, Put, Reply, Restart, Step, Store, Tell
 from controller.core.dispatching import dispatch
 from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
 from controller.core.front import front
 from controller.core.keyed import RELEASE, answer_of, error_answer
 from controller.core.securing import ATTACH, LINGER, Again, found
-from controller.core.stored import AckJob, Appended, DropDead, NakJob
+from controller.core.stored import AckJob, AppendDead, Appended, AppendJob, DropDead, KeepResult, NakJob
 from controller.core.world import Kept, Life, Outcome, Silent, Steps, Told, World
 from subjects.claims import FINAL, ClaimRecord, ClaimState, StoredAnswer
 from subjects.errors import ErrorKind, Refusal
@@ -87,7 +87,8 @@ def submit(life: Life, world: World) -> Steps:
 
 def _publish(life: Life, record: ClaimRecord, *, duplicate: bool) -> Ending:
     """Put the job into its stream and mark it as put there. Whoever is told otherwise sends it again."""
-    event = yield Append(f"{life.claim_key}.{record.message}")
+    message_id = f"{life.claim_key}.{record.message}"
+    event = yield Store(AppendJob(life, life.request, life.claim_key, message_id))
     if not isinstance(event, Appended):
         return claim_refusals.perhaps_accepted("it was interrupted")
     if event.reason is not None:
@@ -206,9 +207,10 @@ def _put_back(life: Life, tried: int, least_s: float) -> Ending:
 
 def _close(life: Life, record: ClaimRecord) -> Ending:
     """The record is final: keep the result, or bury it with it, and let the stream forget the job."""
-    event = yield Keep(record)
+    event = yield Store(KeepResult(life, life.claim_key, record))
     if isinstance(event, Appended) and event.reason is None and record.state == "dead":
-        event = yield Bury(record)
+        message_id = f"{life.claim_key}.dead.{record.message}"
+        event = yield Store(AppendDead(life, life.request, life.claim_key, message_id, record))
     if isinstance(event, Appended) and event.reason is None:
         yield Tell(AckJob(life.delivery))
         assert record.answer is not None
@@ -255,7 +257,7 @@ def cancel(life: Life, world: World) -> Steps:
         if isinstance(event, Won):
             event = yield LOOK
             assert isinstance(event, Held)
-            yield Keep(event.record)
+            yield Store(KeepResult(life, life.claim_key, event.record))
             return Told({"status": "cancelled", "request_id": job_id})
         if isinstance(event, Held) and event.record.state == "waiting":
             event = yield ATTACH  # it is just being worked on, or marked as accepted

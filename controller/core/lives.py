@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from controller.core import records
+from controller.core.by_name import ByName
 from controller.core.claims import Claims
 from controller.core.commands import (
-    Answer,
-    Append,
     Ask,
     Attach,
     Authorize,
-    Bury,
     Command,
     Dispatch,
     Follow,
     Forward,
     GiveUp,
-    Keep,
     Linger,
     Look,
     Observe,
@@ -35,6 +32,7 @@ from controller.core.commands import (
     Send,
     SendControl,
     Step,
+    Store,
     Tell,
     Wait,
 )
@@ -50,24 +48,11 @@ from controller.core.flights import Flights
 from controller.core.life import LIVES
 from controller.core.model import Request
 from controller.core.pulls import Pulls
-from controller.core.stored import (
-    AppendDead,
-    AppendJob,
-    KeepResult,
-)
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
 from controller.core.world import Flight, Life, Outcome, World
 from subjects.messages import Control
-from subjects.tokens import DispatchId
 from subjects.trace import traceparent
-
-
-def _name_of(request: Request) -> tuple[str, str]:
-    """What a caller cancels it by: a job by its id. Questions about jobs are nobody's to cancel."""
-    if request.action in ("request", "submit"):
-        return request.caller, request.request_id
-    return request.caller, request.job_id if request.action == "job" else f"{request.action} {request.request_id}"
 
 
 class Lives:
@@ -78,7 +63,7 @@ class Lives:
         self.lingering = 0
         """Requests whose callers have their reply, and whose work is followed for those who ask again."""
         self._out: list[Command] = []
-        self._lives: dict[tuple[str, str], dict[Life, None]] = {}
+        self._lives = ByName()
         self._live = 0
         self._timers: Timers[Hashable] = Timers()
         """Lives, flights, workers, offers and cancels, each with what is due for it."""
@@ -117,12 +102,7 @@ class Lives:
 
     def _begin(self, life: Life) -> None:
         self._live += 1
-        key = _name_of(life.request)
-        twins = self._lives.get(key)
-        if twins is None:
-            self._lives[key] = {life: None}
-        else:
-            twins[life] = None
+        self._lives.add(life)
         life.steps = LIVES[life.request.action](life, self.world)
         self._timers.set(life, life.deadline)
         self._resume(life, None)
@@ -156,18 +136,7 @@ class Lives:
             case Forward(frame):
                 life.asked = step
                 if not life.replied:
-                    meta = records.meta_of(life, self.world, cost=False)
-                    self._out.append(
-                        Answer(
-                            life.request.reply,
-                            meta,
-                            frame.content_type,
-                            frame.passed,
-                            frame.body,
-                            frame.kind,
-                            life.frames,
-                        )
-                    )
+                    self._out.append(records.frame_of(life, frame, self.world))
                     life.frames += 1
             case Wait(pool):
                 life.asked = step
@@ -185,7 +154,7 @@ class Lives:
                 if life.flight is not None and not life.flight.sent:
                     self._flights.withdraw(life.flight)
                 if offer is not None:
-                    self._flights.launch(life, offer, self._dispatch_id())
+                    self._flights.launch(life, offer)
                 return self._claimed(life, step, self.claims.put(life, step))
             case Attach():
                 return self._claimed(life, step, self.claims.attach(life))
@@ -205,16 +174,9 @@ class Lives:
             case Pause(for_s):
                 life.asked = step
                 self._timers.set((life, step), self.world.now + for_s)
-            case Append(message_id):
+            case Store(command):
                 life.asked = step
-                self._out.append(AppendJob(life, life.request, life.claim_key, message_id))
-            case Bury(record):
-                life.asked = step
-                message_id = f"{life.claim_key}.dead.{record.message}"
-                self._out.append(AppendDead(life, life.request, life.claim_key, message_id, record))
-            case Keep(record):
-                life.asked = step
-                self._out.append(KeepResult(life, life.claim_key, record))
+                self._out.append(command)
             case Tell(command):
                 self._out.append(command)
         return None
@@ -227,14 +189,11 @@ class Lives:
             self._flights.withdraw(life.flight)
         return known
 
-    def _dispatch_id(self) -> DispatchId:
-        return DispatchId(self.world.chance.randbytes(12).hex())
-
     def _send(self, life: Life, step: Send) -> None:
         world, offer, request = self.world, step.offer, life.request
         flight = life.flight
         if flight is None:
-            flight = self._flights.launch(life, offer, self._dispatch_id())
+            flight = self._flights.launch(life, offer)
         flight.sent, flight.sent_at = True, world.now
         timeout_ms = step.timeout_ms
         if offer.timeout_s is not None and offer.timeout_s * 1000 < timeout_ms:
@@ -268,12 +227,8 @@ class Lives:
 
     def _tell(self, life: Life, outcome: Outcome) -> None:
         """The terminal reply and the record; from now on nobody finds the life to cancel it."""
-        world, key = self.world, _name_of(life.request)
-        twins = self._lives[key]
-        if len(twins) == 1:
-            del self._lives[key]
-        else:
-            del twins[life]
+        world = self.world
+        self._lives.remove(life)
         action = life.request.action
         if action != "job":
             self._out.append(records.reply_of(life, outcome, world))

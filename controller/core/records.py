@@ -100,6 +100,12 @@ def reply_of(life: Life, outcome: Outcome, world: World) -> Answer | Refuse:
     return Answer(request.reply, meta, outcome.content_type, outcome.passed, outcome.body, frame, seq)
 
 
+def frame_of(life: Life, frame: Frame, world: World) -> Answer:
+    """A frame on its way to the caller, before the last one."""
+    meta = meta_of(life, world, cost=False)
+    return Answer(life.request.reply, meta, frame.content_type, frame.passed, frame.body, frame.kind, life.frames)
+
+
 def _kept_answer(life: Life, outcome: Kept, world: World) -> Answer:
     """What was answered before, byte for byte, at no cost; whoever had a stream begun gets it as the stream's end."""
     kept = outcome.answer

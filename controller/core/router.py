@@ -7,16 +7,7 @@ no clock and rolls no dice of its own. ``controller.driver`` and the simulation 
 from __future__ import annotations
 
 from controller.core import refusals
-from controller.core.commands import (
-    Append,
-    Ask,
-    Bury,
-    Command,
-    Keep,
-    Pause,
-    ReplyJson,
-    ReplyRefusal,
-)
+from controller.core.commands import Ask, Command, Pause, ReplyJson, ReplyRefusal, Store
 from controller.core.events import (
     CANCELLED,
     GIVEN_UP,
@@ -174,7 +165,7 @@ class Router(Lives):
 
     def _appended(self, event: Appended) -> None:
         life: Life = event.life
-        if isinstance(life.asked, Append | Bury | Keep):
+        if isinstance(life.asked, Store):
             self._resume(life, event)
 
     def _cancel(self, event: CancelAsked) -> None:

@@ -165,7 +165,8 @@ class Claims(dict[str, Claim]):
         claim.looking.pop(life, None)
         if claim.holder is life:
             claim.holder = None
-            if claim.out is not None and claim.record is None and not claim.spent:
+            # A job's may be in its stream by now, put there by whoever submitted it again.
+            if claim.out is not None and claim.record is None and not claim.spent and not claim.out.job:
                 claim.following, claim.release = None, True
             # Whoever waits for it here watches it from now on as they would somebody else's.
             claim.mine = False

@@ -38,6 +38,9 @@ _PASSING = frozenset(
 )
 # Seconds until a job that was put back is delivered again: doubled with each attempt that may have run.
 _AGAIN_S, _AGAIN_MOST_S = 1.0, 60.0
+# And of one that nobody can do as things are, or nobody takes.
+_UNFIT_AGAIN_S = 30.0
+_UNFIT = (ErrorKind.NO_SUCH_CAPABILITY, ErrorKind.NO_MATCH, ErrorKind.OVER_BUDGET)
 
 Ending = Generator[Step, LifeEvent | None, Outcome]
 
@@ -56,20 +59,26 @@ def submit(life: Life, world: World) -> Steps:
             case Won():
                 event = yield LOOK
                 assert isinstance(event, Held)
-                return (yield from _publish(life, event.record, duplicate=False))
+                ended = yield from _publish(life, event.record, duplicate=False)
+                if ended is not None:
+                    return ended
+                continue
             case Held(record) if not record.job and record.state not in FINAL:
                 # What a request comes to decides: its answer is the job's, or its key is free for the job.
-                ended = yield from found(life, world, event)
-                if not isinstance(ended, Again):
-                    assert ended is not None
-                    assert not isinstance(ended, Held)
-                    return _accepted(life, duplicate=True) if isinstance(ended, Kept) else ended
+                met = yield from found(life, world, event)
+                if not isinstance(met, Again):
+                    assert met is not None
+                    assert not isinstance(met, Held)
+                    return _accepted(life, duplicate=True) if isinstance(met, Kept) else met
                 continue
             case Held(record):
                 if record.fingerprint != life.fingerprint:
                     return claim_refusals.key_reused(life.request)
                 if record.job and record.state == "waiting" and not record.published:
-                    return (yield from _publish(life, record, duplicate=True))
+                    ended = yield from _publish(life, record, duplicate=True)
+                    if ended is not None:
+                        return ended
+                    continue
                 return _accepted(life, duplicate=True)
             case Free():
                 continue
@@ -81,20 +90,26 @@ def submit(life: Life, world: World) -> Steps:
         yield Reply(unsure if isinstance(event, Unsure) else refusals.interrupted(event, life, world, "accepting"))
         if not isinstance(event, GivenUp):
             yield LINGER
-        yield RELEASE
+        if key is None:
+            yield RELEASE  # what has a key may be published by somebody else by now, and is left for whoever asks again
         return Silent("it was not accepted in time")
 
 
-def _publish(life: Life, record: ClaimRecord, *, duplicate: bool) -> Ending:
-    """Put the job into its stream and mark it as put there. Whoever is told otherwise sends it again."""
+def _publish(life: Life, record: ClaimRecord, *, duplicate: bool) -> Generator[Step, LifeEvent | None, Outcome | None]:
+    """Put the job into its stream and mark it as put there; None when its record went meanwhile.
+
+    Whoever is told otherwise sends it again.
+    """
     message_id = f"{life.claim_key}.{record.message}"
     event = yield Store(AppendJob(life, life.request, life.claim_key, message_id))
     if not isinstance(event, Appended):
         return claim_refusals.perhaps_accepted("it was interrupted")
     if event.reason is not None:
         return claim_refusals.perhaps_accepted(event.reason)
-    # An unmarked job that is in its stream is done all the same, so what comes of this is nobody's worry.
-    yield Put("waiting", over=True, published=True)
+    # An unmarked job that is in its stream is done all the same, as long as it has a record.
+    event = yield Put("waiting", over=True, published=True)
+    if isinstance(event, Free):
+        return None
     return _accepted(life, duplicate=duplicate)
 
 
@@ -116,7 +131,9 @@ def deliver(life: Life, world: World) -> Steps:
                     outcome = yield from _attempt(life, record, world)
                     if not isinstance(outcome, Held):
                         return outcome
-                    event = outcome if outcome.record.state in FINAL else (yield ATTACH)
+                    # Marked as published just now, it is as free as before.
+                    marked = outcome.record.state == "waiting" and outcome.record.nonce != record.nonce
+                    event = outcome if marked or outcome.record.state in FINAL else (yield ATTACH)
                 elif record.state == "unknown" or lapsed:
                     event = yield from _end(life, "dead", claim_refusals.outcome_unknown(record), record.worker)
                 else:
@@ -163,7 +180,8 @@ def _attempt(life: Life, record: ClaimRecord, world: World) -> Generator[Step, L
         return (yield from _ended(life, "dead", error_answer(unknown, life), ErrorKind.OUTCOME_UNKNOWN))
     retryable = outcome.retryable and offer is not None and offer.spec.idempotent
     if (outcome.kind in _PASSING or retryable) and tried < world.limits.job_attempts:
-        return (yield from _put_back(life, tried, (outcome.retry_after_ms or 0) / 1000))
+        least_s = _UNFIT_AGAIN_S if outcome.kind in _UNFIT else (outcome.retry_after_ms or 0) / 1000
+        return (yield from _put_back(life, tried, least_s))
     return (yield from _ended(life, "dead", answer or error_answer(outcome, life), outcome.kind))
 
 
@@ -284,6 +302,8 @@ def retry(life: Life, world: World) -> Steps:
         event = yield LOOK
         assert isinstance(event, Held)
     outcome = yield from _publish(life, event.record, duplicate=False)
+    if outcome is None:
+        return claim_refusals.not_accepted("its record went meanwhile")
     if isinstance(outcome, Refusal):
         return outcome
     yield Tell(DropDead(life.dead_seq))

@@ -68,8 +68,8 @@ def found(life: Life, world: World, held: Held) -> Secured:
             return Kept(record.answer)
         if record.state not in ("waiting", "dispatching"):
             return claim_refusals.ended_without_answer(record)
-        # A job has an owner that nothing renews while it waits in its stream; its next delivery sees to it.
-        if held.lapsed and not record.job:
+        # A job in its stream is renewed by nobody; its next delivery sees to it. One that never came there is nobody's.
+        if held.lapsed and (not record.job or (record.state == "waiting" and not record.published)):
             life.over = True
             if record.state == "waiting" or record.idempotent:
                 return AGAIN

@@ -11,7 +11,15 @@ from stores import Stores
 from controller.core.commands import Authorize
 from controller.core.events import RetryAsked, VerdictReached
 from controller.core.model import Request
-from controller.core.stored import Appended, AppendJob, ClaimNoticed, ReadClaim
+from controller.core.stored import (
+    Appended,
+    AppendJob,
+    ClaimNoticed,
+    ClaimUnanswered,
+    NakJob,
+    ReadClaim,
+    WriteClaim,
+)
 from subjects.answers import Garbage
 from subjects.errors import ErrorKind
 
@@ -226,3 +234,80 @@ def test_a_job_that_somebody_else_took_while_the_policy_was_asked_is_not_taken_f
     assert not here.dispatches
     two.answers(there)
     assert stores.only().state == "done"
+
+
+def test_a_submit_that_was_acknowledged_late_takes_nobody_s_job_away() -> None:
+    """Its record may have been published by whoever sent it again: it is left, and not released."""
+    one = House(timeout_ms=1000, answers_claims=False)
+    one.register("w-1")
+    first = one.submit(idempotency_key="k")
+    (write,) = [command for command in one.unanswered if isinstance(command, WriteClaim)]
+    one.feed(ClaimUnanswered(write.key, write.record.nonce))
+    assert first.kind is ErrorKind.STORE_UNAVAILABLE
+    one.store_answers()
+    assert one.stores.states == ["waiting"]
+    one.answers_claims = True
+    again = one.submit(idempotency_key="k")
+    assert told(again)["duplicate"]
+    one.answers(one.deliver(list(one.stores.jobs.values())[-1]))
+    assert one.stores.only().state == "done"
+
+
+def test_a_job_that_never_came_to_its_stream_holds_up_no_request_for_ever() -> None:
+    """Its submitter died in between: after a lease the key is whoever's asks for it."""
+    stores = Stores()
+    one, two = House(stores=stores), House(stores=stores, name="c-2", seed=2, timeout_ms=100_000)
+    for each in (one, two):
+        each.register("w-1", spec(max_concurrency=4))
+        each.beating = {"w-1"}
+    perform = stores.perform
+    stores.perform = lambda command: None if isinstance(command, AppendJob) else perform(command)  # type: ignore[method-assign]
+    one.submit(idempotency_key="k")
+    stores.perform = perform  # type: ignore[method-assign]
+    call = two.request(idempotency_key="k")
+    two.advance(22.0)
+    two.answers(call)
+    assert call.answer.body == DONE.body
+
+
+def test_a_job_that_is_marked_while_it_is_taken_is_taken_all_the_same() -> None:
+    """It waits for no lease that nobody has."""
+    stores = Stores()
+    one, two = House(stores=stores), House(stores=stores, name="c-2", seed=2)
+    for each in (one, two):
+        each.register("w-1", spec(max_concurrency=4))
+        each.beating = {"w-1"}
+    one.answers_claims = True
+    perform, late = stores.perform, []
+
+    def mark_is_late(command: object) -> object:
+        if isinstance(command, WriteClaim) and command.record.published:
+            late.append(command)
+            return None
+        return perform(command)  # type: ignore[arg-type]
+
+    stores.perform = mark_is_late  # type: ignore[method-assign, assignment]
+    one.submit(idempotency_key="k")
+    two.answers_claims = False
+    job = two.deliver(next(iter(stores.jobs.values())))
+    two.store_answers()  # it is read as it was before the mark
+    stores.perform = perform  # type: ignore[method-assign]
+    one.feed(perform(late[0]))  # type: ignore[arg-type]
+    two.store_answers()
+    two.answers_claims = True
+    two.store_answers()
+    assert job.dispatches
+
+
+def test_a_job_that_nobody_can_do_is_not_handed_out_every_second() -> None:
+    """It waits for half a minute."""
+    one = House()
+    one.register("w-1")
+    one.beating = {"w-1"}
+    one.submit(version="^1")
+    job = next(iter(one.stores.jobs.values()))
+    one.deregister("w-1")
+    one.register("w-1", spec(version="2.0.0"))
+    one.deliver(job)
+    (nak,) = [command for command in one.log if isinstance(command, NakJob)]
+    assert nak.delay_s == 30.0

@@ -113,6 +113,7 @@ async def test_a_server_that_does_not_read_is_sent_no_more_than_a_bound(nats_ser
     bus = await Bus.connect(nats_server.url, name="t")
     assert nats_server.process is not None
     os.kill(nats_server.process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, nats_server.process.pid, os.WSTOPPED | os.WNOWAIT)  # it may take a moment
     body, taken = b"x" * 1024 * 1024, 0
     try:
         while taken < 200 and bus.publish("s", body):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -398,6 +399,7 @@ async def test_a_pull_at_a_server_that_is_frozen_ends_by_itself(
     await bench.append("j-1")
     assert nats_server.process is not None
     nats_server.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, nats_server.process.pid, os.WSTOPPED | os.WNOWAIT)  # it may take a moment
     try:
         bench.do(PullJobs(GREET, 2))
         await bench.expect(PullEnded)

@@ -95,8 +95,6 @@ class ClaimRecord(msgspec.Struct, frozen=True, array_like=True):
     job: bool = False
     published: bool = False
     """Whether the job's message is known to be in the stream."""
-    retries: int = 0
-    """How often an operator had a dead job tried again."""
     reason: str = ""
     """Why it is dead, unknown or cancelled: the suffix of an error's type."""
     message: str = ""

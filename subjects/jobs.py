@@ -48,7 +48,6 @@ class Dead(msgspec.Struct, frozen=True):
 
     job_id: str
     caller: str
-    request_id: str
     reason: str
     detail: str
     attempts: int
@@ -129,14 +128,13 @@ def parse_dead(raw: bytes | None) -> Dead:
     """What a message among the dead says of itself; whatever it is, an operator must be able to see and drop it."""
     block = parse_block(raw)
     if isinstance(block, Refusal):
-        return Dead("", "", "", MALFORMED, block.detail, 0)
+        return Dead("", "", MALFORMED, block.detail, 0)
     ours = block.ours
     job_id, reason = ours.get(JOB_ID.lower(), ""), ours.get(DEAD_REASON.lower(), "")
     attempts = ours.get(ATTEMPTS.lower(), "")
     return Dead(
         job_id=job_id if is_token(job_id) else "",
         caller=one_line(ours.get(CALLER.lower(), ""), MAX_CALLER_CHARS),
-        request_id=one_line(ours.get(h.REQUEST_ID.lower(), "")),
         reason=reason if is_token(reason) else MALFORMED,
         detail=one_line(ours.get(DEAD_DETAIL.lower(), "")),
         attempts=int(attempts) if attempts.isascii() and attempts.isdigit() and len(attempts) <= 9 else 0,

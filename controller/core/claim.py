@@ -78,7 +78,6 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
             answer=step.answer,
             job=job,
             published=step.published,
-            retries=int(request.action == "retry"),
             reason=step.reason,
             message=nonce if job else "",
         )
@@ -97,7 +96,6 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
         answer=step.answer,
         job=stands.job or job,
         published=step.published or (stands.published and request.action != "retry"),
-        retries=stands.retries + (stands.state == "dead" and request.action == "retry"),
         reason=step.reason,
         message=nonce if begins else stands.message,
     )

@@ -6,7 +6,6 @@ What JetStream must be asked for first goes to the ``desk``, and a claim that is
 from __future__ import annotations
 
 import base64
-import binascii
 import time
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -23,7 +22,7 @@ from controller.edge.record_sink import RecordSink
 from subjects.claims import StoredAnswer, claim_key, is_key
 from subjects.errors import Refusal, describe, malformed
 from subjects.fields import convert_fields, decode_object, refuse
-from subjects.headers import DEFAULT_CONTENT_TYPE, MAX_CONTENT_TYPE_CHARS, parse_block
+from subjects.headers import DEFAULT_CONTENT_TYPE, MAX_CONTENT_TYPE_CHARS, is_header_value, parse_block
 from subjects.messages import MAX_CONTROL_BYTES, encode
 from subjects.names import Subjects
 from subjects.requests import NO_HEADERS
@@ -58,7 +57,7 @@ class Admin:
         feed: Callable[[Event], None],
         reply_json: Callable[[str, bytes], None],
         refuse: Callable[[str, Refusal, str], None],
-        later: Mapping[str, Callable[[str, str, bytes], None]],
+        later: Mapping[str, Callable[[str, bytes], None]],
     ) -> None:
         self._subjects = subjects
         self._router = router
@@ -67,11 +66,11 @@ class Admin:
         self._reply_json = reply_json
         self._refuse = refuse
         self._later = later
-        """Operations that answer by themselves, later; each is given the caller, the reply subject and the question."""
+        """Operations that answer by themselves, later; each is given the reply subject and the question."""
 
     def handle(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
         """A message on ``<prefix>.admin.>``."""
-        if not reply:
+        if not reply or not self._subjects.may_reply(reply):
             return
         operation = self._subjects.parse_one("admin", subject)
         block = parse_block(raw)
@@ -80,7 +79,7 @@ class Admin:
             return
         later = self._later.get(operation or "")
         if later is not None:
-            later(caller_of(block), reply, body)
+            later(reply, body)
             return
         if operation == "resolve":
             refusal = self._resolve(caller_of(block), reply, body)
@@ -102,6 +101,8 @@ class Admin:
             asked = msgspec.json.decode(body, type=_Resolve)
         except (msgspec.DecodeError, RecursionError) as error:
             return malformed(f"The question cannot be read: {error}.")
+        if not asked.content_type or not is_header_value(asked.content_type):
+            return malformed("content_type must be a media type, such as text/plain: plain text without control codes.")
         job_id = asked.job_id
         if not job_id and is_capability(asked.capability) and is_key(asked.key):
             job_id = claim_key(asked.caller, asked.capability, asked.key)
@@ -164,6 +165,6 @@ def _content(asked: _Resolve) -> bytes | None:
     if asked.answer_base64 is not None:
         try:
             return base64.b64decode(asked.answer_base64, validate=True)
-        except binascii.Error:
+        except ValueError:  # what is not ASCII is none of binascii's
             return None
     return bytes(asked.answer) or None

@@ -39,7 +39,7 @@ class _Question(Struct, frozen=True):
 
 
 class Desk:
-    """One controller's answers, by operation: each is given the caller, the reply subject and the question."""
+    """One controller's answers, by operation: each is given the reply subject and the question."""
 
     def __init__(
         self,
@@ -59,10 +59,10 @@ class Desk:
         self._dead = DeadLetters(bus, subjects, max_answer_bytes)
         self._background = Background()
         self._asked = 0
-        self.operations: dict[str, Callable[[str, str, bytes], None]] = {
-            "jobs": lambda caller, reply, body: self._take(reply, body, self._jobs),
-            "dead": lambda caller, reply, body: self._take(reply, body, self._of_dead),
-            "recovery": lambda caller, reply, body: self._take(reply, body, self._recovery),
+        self.operations: dict[str, Callable[[str, bytes], None]] = {
+            "jobs": lambda reply, body: self._take(reply, body, self._jobs),
+            "dead": lambda reply, body: self._take(reply, body, self._of_dead),
+            "recovery": lambda reply, body: self._take(reply, body, self._recovery),
         }
 
     async def stop(self) -> None:

@@ -15,6 +15,7 @@ import msgspec
 from bus import Bus, Subscription
 from controller.core.events import Event
 from controller.core.stored import PullEnded, PullJobs
+from controller.edge.jetstream import read_delivery
 from controller.edge.job_consumers import consumer_name
 from subjects.names import Subjects
 from subjects.tokens import CapabilityId
@@ -30,8 +31,6 @@ EXPIRES_S = 5.0
 _GRACE_S = 1.0
 # A pull that fails at once is not followed by the next at once.
 _LEAST_S = 1.0
-# Where deliveries are acknowledged; the shortest has seven more parts.
-_ACK, _ACK_DOTS = "$JS.ACK.", 8
 
 
 class _Pull(msgspec.Struct, eq=False):
@@ -109,7 +108,7 @@ class JobPulls:
             self._end(subject[len(self._inbox) :])
             return
         capability = self._subjects.parse_capability("jobs", subject)
-        if capability is None or not reply.startswith(_ACK) or reply.count(".") < _ACK_DOTS:
+        if capability is None or read_delivery(reply) is None:
             log.warning("something that is no job came on the subject %r", subject[:128])
             return
         self._deliver(capability, reply, headers, body)

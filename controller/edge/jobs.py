@@ -12,10 +12,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
-from bus import Bus, Streams
-from bus.answers import said
+from bus import Bus, Streams, Unstored
+from bus.answers import Refused, said
 from bus.connection import BusError
 from controller.core.events import Event
 from controller.core.stored import (
@@ -32,12 +30,13 @@ from controller.core.stored import (
     PullJobs,
 )
 from controller.edge.background import Background
-from controller.edge.jetstream import ask
+from controller.edge.jetstream import read_delivery
 from controller.edge.job_consumers import JobConsumers
 from controller.edge.job_messages import dead_block, job_block, once, read_request
 from controller.edge.job_pulls import JobPulls
 from controller.edge.job_stores import JobStores
 from controller.edge.kept_answers import KeptAnswers
+from controller.edge.stream_reading import remove
 from subjects.claims import encode_claim
 from subjects.errors import Refusal
 from subjects.headers import build_block
@@ -52,10 +51,6 @@ _LOOK_EVERY_S = 5.0
 _STOP_S = 3.0
 # Kept free beside the body of what is moved: its own headers, cut, and why.
 _MOVED_HEADERS_BYTES = 16 * 1024
-
-
-class _Done(msgspec.Struct):
-    success: bool = False
 
 
 class JobStreams:
@@ -161,21 +156,26 @@ class JobStreams:
         stream, capability = self._stores.jobs, command.request.capability
         block = job_block(command.request, command.job_id, stream, command.message_id)
         if isinstance(block, Refusal):
-            self._feed(Appended(command.life, block.detail))
+            self._feed(Appended(command.life, block.detail, certain=True))
             return
         # First the consumer: a job is stored where somebody looks. Last, since the stream may have been made anew in
         # between, and its consumers with it.
-        reason = self._stores.why_not(stream) or await self._consumers.need(capability)
-        if reason is None:
-            self._feed(JobsKnown(capability))
-            reason = await self._stores.append(stream, self._subjects.job(capability), command.request.body, block)
-        self._feed(Appended(command.life, reason or await self._consumers.need(capability)))
+        known = self._stores.why_not(stream) or await self._consumers.need(capability)
+        if known is not None:
+            self._feed(Appended(command.life, known, certain=True))
+            return
+        self._feed(JobsKnown(capability))
+        failed = await self._stores.append(stream, self._subjects.job(capability), command.request.body, block)
+        if failed is None:
+            self._feed(Appended(command.life, await self._consumers.need(capability)))
+        else:
+            self._feed(_appended(command.life, failed))
 
     async def _append_dead(self, command: AppendDead) -> None:
         stream, request = self._stores.dead, command.request
         block = dead_block(request, command.job_id, stream, command.message_id, command.record)
-        reason = await self._stores.append(stream, self._subjects.dead(request.capability), request.body, block)
-        self._feed(Appended(command.life, reason))
+        failed = await self._stores.append(stream, self._subjects.dead(request.capability), request.body, block)
+        self._feed(_appended(command.life, failed))
 
     async def _keep(self, command: KeepResult) -> None:
         stream, subject = self._stores.results, f"$KV.{self._subjects.bucket_results}.{command.job_id}"
@@ -189,14 +189,13 @@ class JobStreams:
             self._feed(Appended(command.life, f"the answer's body is not stored: {error}"))
             return
         block = build_block([("Nats-Expected-Stream", stream), ("Crank-Claim", record.state)])
-        self._feed(Appended(command.life, await self._stores.append(stream, subject, encode_claim(record), block)))
+        self._feed(_appended(command.life, await self._stores.append(stream, subject, encode_claim(record), block)))
 
     async def _drop(self, seq: int) -> None:
-        stream = self._stores.dead
         try:
-            await ask(self._bus, f"STREAM.MSG.DELETE.{stream}", {"seq": seq, "no_erase": True}, _Done)
+            await remove(self._bus, self._stores.dead, seq)
         except BusError as error:
-            log.warning("message %d of %s was not removed: %s", seq, stream, error)
+            log.warning("message %d was not removed: %s", seq, error)
 
     # Handing out ----------------------------------------------------------------------
 
@@ -208,12 +207,15 @@ class JobStreams:
             self._feed(JobDelivered(request, request.job_id, delivery))
 
     async def _bury(self, capability: CapabilityId, delivery: str, raw: bytes | None, body: bytes, detail: str) -> None:
-        """Move what is no job to the dead ones: it would be handed out for ever. Its delivery's address is its id."""
+        """Move what is no job to the dead ones: it would be handed out for ever. What it was stored as is its id."""
         log.warning("something that is no job of %s is moved to %s: %s", capability, self._stores.dead, detail)
         room = self._bus.max_payload_bytes - _MOVED_HEADERS_BYTES
         if len(body) > room:
             detail = f"(the first {room} of {len(body)} bytes are kept) {detail}"
-        block = build_unreadable(raw, detail, *once(self._stores.dead, f"malformed.{_stored_as(delivery)}"))
+        stored = read_delivery(delivery)
+        assert stored is not None, "``job_pulls`` hands over nothing else"
+        message_id = f"malformed.{stored.seq}.{stored.stored_ns}"
+        block = build_unreadable(raw, detail, *once(self._stores.dead, message_id))
         subject = self._subjects.dead(capability)
         if await self._stores.append(self._stores.dead, subject, body[:room], block) is None:
             self._acknowledge(delivery, b"+ACK")
@@ -223,9 +225,5 @@ class JobStreams:
         self._bus.publish(delivery, what)
 
 
-def _stored_as(delivery: str) -> str:
-    """What tells one stored message from any other: its sequence and its time, in the address of an acknowledgement."""
-    # $JS.ACK[.<domain>.<account>].<stream>.<consumer>.<deliveries>.<sequence>.<delivery>.<time>.<pending>[.<token>]
-    parts = delivery.split(".")
-    at = 7 if len(parts) >= 11 else 5
-    return f"{parts[at]}.{parts[at + 2]}"
+def _appended(life: object, failed: Refused | Unstored | None) -> Appended:
+    return Appended(life, None if failed is None else failed.reason, certain=isinstance(failed, Refused))

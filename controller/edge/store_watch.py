@@ -13,29 +13,26 @@ from typing import Any
 import msgspec
 
 from bus import StreamSpec
+from bus.answers import Failure
 from bus.questions import Question, Questions
 from bus.specs import differences
+from controller.edge.jetstream import STREAM_NOT_FOUND
 from controller.edge.stream_faults import made_otherwise, nearly_full
 
 log = logging.getLogger("crank.claims")
 
 CLAIMS_FULL = "wait until older keys are forgotten"
 """What to do, but to make more room."""
-_STREAM_NOT_FOUND = 10059
 
 
 class _State(msgspec.Struct):
     bytes: int = 0
 
 
-class _Failure(msgspec.Struct):
-    err_code: int = 0
-
-
 class _Info(msgspec.Struct):
     config: dict[str, Any] = {}
     state: _State = msgspec.field(default_factory=_State)
-    error: _Failure | None = None
+    error: Failure | None = None
 
 
 _decode = msgspec.json.Decoder(_Info).decode
@@ -74,7 +71,7 @@ class StoreWatch:
             fault = made_otherwise(name, differences(config, spec))
             fault = fault or nearly_full(name, config, info.state.bytes, CLAIMS_FULL)
             self.judged(spec, "" if fault is None else str(fault))
-        elif info.error.err_code == _STREAM_NOT_FOUND:
+        elif info.error.err_code == STREAM_NOT_FOUND:
             self._missing(spec)
 
     def judged(self, spec: StreamSpec, wrong: str) -> None:

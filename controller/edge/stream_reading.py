@@ -15,12 +15,10 @@ import msgspec
 from bus import Bus
 from bus.answers import Failure, said
 from bus.connection import BusError
-from controller.edge.jetstream import ask
+from controller.edge.jetstream import MESSAGE_NOT_FOUND, STREAM_NOT_FOUND, ask, read_delivery
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-# Codes of nats-server's errors.json.
-_NO_STREAM, _NO_MESSAGE = 10059, 10037
 # Handed over in one turn of the event loop or two: a millisecond each.
 _BATCH = 500
 # The server forgets a reader that has gone.
@@ -81,7 +79,7 @@ async def stream_now(bus: Bus, stream: str) -> StreamNow | None:
         BusError: JetStream does not answer.
 
     """
-    return await _asked(bus, stream, f"STREAM.INFO.{stream}", None, StreamNow, _NO_STREAM)
+    return await _asked(bus, stream, f"STREAM.INFO.{stream}", None, StreamNow, STREAM_NOT_FOUND)
 
 
 async def message_from(bus: Bus, stream: str, seq: int, subject: str) -> Message | None:
@@ -105,7 +103,7 @@ async def message_at(bus: Bus, stream: str, seq: int) -> Message | None:
 
 
 async def _message(bus: Bus, stream: str, which: dict[str, int | str]) -> Message | None:
-    found = await _asked(bus, stream, f"STREAM.MSG.GET.{stream}", which, _Got, _NO_STREAM, _NO_MESSAGE)
+    found = await _asked(bus, stream, f"STREAM.MSG.GET.{stream}", which, _Got, STREAM_NOT_FOUND, MESSAGE_NOT_FOUND)
     if found is None:
         return None
     message = found.message
@@ -147,7 +145,7 @@ async def headlines(
         "inactive_threshold": _FORGOTTEN_S * 10**9,
     }
     question = {"stream_name": stream, "config": config}
-    reader = await _asked(bus, stream, f"CONSUMER.CREATE.{stream}", question, _Reader, _NO_STREAM)
+    reader = await _asked(bus, stream, f"CONSUMER.CREATE.{stream}", question, _Reader, STREAM_NOT_FOUND)
     if reader is None:
         return True
     reading = _Reading(bus.new_inbox(), reader.num_pending, take)
@@ -184,16 +182,14 @@ class _Reading:
     def on_message(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         if self.over:
             return
-        if subject == self.inbox:  # nothing more, or no such reader
+        delivery = read_delivery(reply)
+        if delivery is None:  # nothing more, or no such reader
             self.over = True
             self.saw_all = headers is not None and headers.startswith(b"NATS/1.0 404")
         else:
-            # $JS.ACK[.<domain>.<account>].<stream>.<consumer>.<deliveries>.<sequence>.<delivery>.<time>.<pending>…
-            parts = reply.split(".")
-            at = 7 if len(parts) >= 11 else 5
-            stored_at = datetime.fromtimestamp(int(parts[at + 2]) / 1e9, UTC)
-            enough = not self._take(Message(int(parts[at]), subject, headers, body, stored_at))
-            self.saw_all = not enough and parts[at + 3] == "0"
+            stored_at = datetime.fromtimestamp(delivery.stored_ns / 1e9, UTC)
+            enough = not self._take(Message(delivery.seq, subject, headers, body, stored_at))
+            self.saw_all = not enough and delivery.pending == 0
             self.over = enough or self.saw_all
             self._left -= 1
         if self.over or self._left == 0:

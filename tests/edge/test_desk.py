@@ -48,7 +48,7 @@ class Operator:
         self._serial += 1
         reply = f"reply.{self._serial}"
         self._answers[reply] = future = asyncio.get_running_loop().create_future()
-        self.desk.operations[operation]("anonymous", reply, body)
+        self.desk.operations[operation](reply, body)
         return future
 
     async def ask(self, operation: str, **question: Any) -> dict[str, Any]:

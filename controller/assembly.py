@@ -178,6 +178,7 @@ def assemble(settings: ControllerSettings, link: Link) -> Parts:
 
 
 def _world(settings: ControllerSettings, bus: Bus, schemas: Schemas, now: float) -> World:
+    max_answer_bytes = bus.max_body_bytes - _REPLY_HEADERS_BYTES
     return World(
         controller_id=settings.controller_id,
         registry=Registry(settings.heartbeat_interval_s),
@@ -191,7 +192,9 @@ def _world(settings: ControllerSettings, bus: Bus, schemas: Schemas, now: float)
             window_s=settings.idempotency_window_s,
             cache_bytes=settings.claims_cache_bytes,
             job_attempts=settings.job_attempts,
+            # Whoever asks again gets it in one message.
+            max_kept_bytes=max_answer_bytes,
         ),
-        max_answer_bytes=bus.max_body_bytes - _REPLY_HEADERS_BYTES,
+        max_answer_bytes=max_answer_bytes,
         now=now,
     )

@@ -104,6 +104,9 @@ def _publish(life: Life, record: ClaimRecord, *, duplicate: bool) -> Generator[S
     event = yield Store(AppendJob(life, life.request, life.claim_key, message_id))
     if not isinstance(event, Appended):
         return claim_refusals.perhaps_accepted("it was interrupted")
+    if event.reason is not None and event.certain and not duplicate and life.request.action == "submit":
+        yield RELEASE  # nobody may know its key: its claim would stand for ever, and many such would fill the store
+        return claim_refusals.not_accepted(event.reason)
     if event.reason is not None:
         return claim_refusals.perhaps_accepted(event.reason)
     # An unmarked job that is in its stream is done all the same, as long as it has a record.

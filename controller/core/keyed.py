@@ -104,7 +104,7 @@ def answer_of(life: Life, outcome: Outcome, world: World) -> StoredAnswer | None
         return StoredAnswer(worker, version, attempts, outcome.body, outcome.content_type, outcome.passed)
     if isinstance(outcome, Frame):
         body = b"".join((*(life.chunks or ()), outcome.body))
-        if life.kept_bytes > world.limits.max_kept_bytes:
+        if life.kept_bytes + len(outcome.body) + len(outcome.passed) > world.limits.max_kept_bytes:
             return error_answer(claim_refusals.not_kept(world.limits.max_kept_bytes), life, worker, version)
         return StoredAnswer(worker, version, attempts, body, outcome.content_type or life.content_type, outcome.passed)
     if isinstance(outcome, Refusal) and outcome.kind in _ANSWERS:

@@ -181,10 +181,11 @@ class StoreLevel(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """A job, a dead job or a result was stored (``reason`` None), or was not, for all that is known."""
+    """A job, a dead job or a result was stored (``reason`` None), or was not: ``certain``, or for all that is known."""
 
     life: Any
     reason: str | None
+    certain: bool = False
 
 
 class JobDelivered(msgspec.Struct, frozen=True):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from bus import Bus, Streams, StreamSpec
+from bus import Bus, Streams, StreamSpec, Unstored
+from bus.answers import Refused
 from bus.connection import BusError
 from bus.specs import bucket
 from controller.edge.jetstream import append_once
@@ -85,14 +86,16 @@ class JobStores:
         """Why nothing is added to a stream, where that is known beforehand."""
         return self._wrong.get(stream)
 
-    async def append(self, stream: str, subject: str, body: bytes, block: bytes) -> str | None:
-        """Add a message; None, or why it is not there, for all that is known."""
-        reason = self.why_not(stream) or await append_once(self._bus, stream, subject, body, block)
-        if reason is None:
+    async def append(self, stream: str, subject: str, body: bytes, block: bytes) -> Refused | Unstored | None:
+        """Add a message; None, or why it is not there: certainly, or for all that is known."""
+        known = self.why_not(stream)
+        failed = Refused(known) if known is not None else await append_once(self._bus, stream, subject, body, block)
+        if failed is None:
             self._failed.pop(stream, None)
             return None
+        reason = failed.reason
         self.doubtful = True
         if self._failed.get(stream) != reason:
             self._failed[stream] = reason
             log.warning("nothing is added to %s: %s", stream, reason)
-        return reason
+        return failed

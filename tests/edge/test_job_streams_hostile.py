@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+import controller.edge.jetstream
 from bus import Entry, Streams
 from controller.core.stored import JobDelivered, JobsKnown, PullEnded, PullJobs
 from crank.natsd import NatsServer
@@ -120,3 +121,17 @@ async def test_subjects_that_are_no_capability_trouble_nobody(bench: Bench) -> N
     assert await bench.messages("CRANK_JOBS") == 2
     (job,) = await bench.pull()
     assert job.job_id == "j-1"
+
+
+@pytest.mark.parametrize(
+    "told", [b"{}", b'{"stream": "CRANK_JOBS", "seq": 0}', b'{"stream": "OTHER", "seq": 1}', b"[]"]
+)
+async def test_a_stranger_s_word_is_no_acknowledgement(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, told: bytes
+) -> None:
+    """A job is accepted when its own stream says so: whoever else answers there may store nothing."""
+    monkeypatch.setattr(controller.edge.jetstream, "_PATIENCE_S", 0.3)
+    await bench.append("j-1")
+    await bench.bus.jetstream.delete_stream("CRANK_JOBS")
+    await bench.bus.subscribe("crank.jobs.>", lambda subject, reply, *_: [bench.bus.publish(reply, told)] and None)
+    assert "something else" in (await bench.append("j-2") or "")

@@ -12,8 +12,18 @@ import msgspec
 import nats.errors
 from nats.js import errors
 
-from bus.answers import NOBODY_STORES, Conflict, Entry, Refused, Stored, Unstored, ask_last, read_ack, read_entry
-from bus.answers import refusal as refusal
+from bus.answers import (
+    NOBODY_STORES,
+    Conflict,
+    Entry,
+    Refused,
+    Stored,
+    Unstored,
+    ask_last,
+    read_ack,
+    read_entry,
+    refusal,
+)
 from bus.connection import Bus, BusError, NoResponder
 from bus.specs import StreamSpec, config_of, differences
 from subjects.headers import build_block

@@ -1,4 +1,4 @@
-"""What strangers and full stores do to keys: nothing is left behind, nothing is forged, and nobody waits for nothing."""
+"""What strangers and full stores do to keys: nothing is left behind or forged, and nobody waits for nothing."""
 
 from __future__ import annotations
 

@@ -133,5 +133,9 @@ async def test_a_stranger_s_word_is_no_acknowledgement(
     monkeypatch.setattr(controller.edge.jetstream, "_PATIENCE_S", 0.3)
     await bench.append("j-1")
     await bench.bus.jetstream.delete_stream("CRANK_JOBS")
-    await bench.bus.subscribe("crank.jobs.>", lambda subject, reply, *_: [bench.bus.publish(reply, told)] and None)
+
+    def answer(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        bench.bus.publish(reply, told)
+
+    await bench.bus.subscribe("crank.jobs.>", answer)
     assert "something else" in (await bench.append("j-2") or "")

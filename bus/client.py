@@ -21,6 +21,8 @@ log = logging.getLogger("crank.bus")
 
 # What a connection that works does in a millisecond.
 _COMMANDS_LEAVE_S = 2.0
+# How long messages that were on their way to a subscription which ended are handed over.
+_ON_THEIR_WAY_S = 10.0
 
 
 class DirectClient(Client):
@@ -36,10 +38,15 @@ class DirectClient(Client):
 
     async def hand_over(self, subject: str, queue: str, handler: Handler) -> Subscription:
         """Subscribe; messages go to ``handler`` straight from the parser."""
-        async with asyncio.timeout(_COMMANDS_LEAVE_S):
-            subscription = await self.subscribe(subject, queue=queue)
-        self._direct[b"%d" % subscription._id] = handler
-        await self._commands_left()
+        self._direct[sid := b"%d" % (self._sid + 1)] = handler  # by the id that it is about to get
+        try:
+            async with asyncio.timeout(_COMMANDS_LEAVE_S):
+                subscription = await self.subscribe(subject, queue=queue)
+            await self._commands_left()
+        except BaseException:
+            self._remove_sub(int(sid))  # else it would come with the next connection
+            del self._direct[sid]
+            raise
         return subscription
 
     async def end(self, subscription: Subscription) -> None:
@@ -48,6 +55,8 @@ class DirectClient(Client):
             async with asyncio.timeout(_COMMANDS_LEAVE_S):
                 await subscription.unsubscribe()
             await self._commands_left()
+        loop = asyncio.get_running_loop()
+        loop.call_later(_ON_THEIR_WAY_S, self._direct.pop, b"%d" % subscription._id, None)
 
     async def _commands_left(self) -> None:
         # nats-py's own commands leave through its flusher task: what is published next must not overtake them.

@@ -112,9 +112,9 @@ class Controller:
         if parts is not None:
             try:
                 await self._leave(bus, parts)
-                await self._drained(parts)
             except BusError as error:
                 log.warning("while draining: %s", error)
+            await self._drained(parts)
             for part in (parts.desk, parts.jobs, parts.claims, parts.registry):
                 await part.stop()
             parts.loop.stop()
@@ -123,13 +123,12 @@ class Controller:
         await bus.close()
 
     async def _leave(self, bus: Bus, parts: Parts) -> None:
-        """Take nothing more."""
-        if not bus.connected:
-            return
+        """Take nothing more: without a connection too, since it would come back with everything that was subscribed."""
         for subscription in self._intake:
             await bus.unsubscribe(subscription)
         await parts.jobs.leave()
-        await bus.flush()  # what the server had already handed to us is in the core now
+        if bus.connected:
+            await bus.flush()  # what the server had already handed to us is in the core now
 
     async def _drained(self, parts: Parts) -> None:
         router, patience_s = parts.router, self.settings.drain_timeout_s

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
 import signal
+import weakref
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import bus.client
 from bus import Bus, BusUnavailable, Entry, NoResponder, NotAdmitted, Stored, Streams, StreamSpec, Tail, Unanswered
 from bus.answers import Conflict
 from bus.connection import BusError
@@ -326,3 +330,49 @@ async def test_a_lost_connection_is_told_and_a_closed_one_is_not(
             await asyncio.sleep(0.02)
     await cut.close()
     assert caplog.text.count("is lost") == 1
+
+
+async def test_a_subscription_that_ended_is_forgotten(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches one key after the other would fill the memory with those that nobody watches any more."""
+    monkeypatch.setattr(bus.client, "_ON_THEIR_WAY_S", 0.0)
+    connection = await Bus.connect(nats_server.url, name="t")
+    handlers = [Counter() for _ in range(3)]
+    kept = [weakref.ref(handler) for handler in handlers]
+    for handler in handlers:
+        await connection.unsubscribe(await connection.subscribe("s", lambda *_, to=handler: to.update("x")))
+    del handler, handlers
+    await asyncio.sleep(0)
+    await connection.flush()
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 3
+    await connection.close()
+
+
+async def test_a_subscription_that_was_given_up_does_not_come_with_the_next_connection(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was told that there is none hears nothing."""
+    back = asyncio.Event()
+
+    async def on_back() -> None:
+        back.set()
+
+    connection = await Bus.connect(nats_server.url, name="t", on_reconnect=on_back)
+    other = await Bus.connect(nats_server.url, name="o")
+    seen: list[bytes] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(bus.client, "_COMMANDS_LEAVE_S", 0.0)
+        with pytest.raises(BusUnavailable):
+            await connection.subscribe("s", lambda s, r, h, body: seen.append(body))
+    await nats_server.stop()
+    await nats_server.start()
+    async with asyncio.timeout(20):
+        await back.wait()
+        while not other.connected:
+            await asyncio.sleep(0.05)
+    other.publish("s", b"x")
+    await other.flush()
+    await connection.flush()
+    assert seen == []
+    await connection.close()
+    await other.close()

@@ -76,7 +76,8 @@ class JobPulls:
             return
         await self._bus.unsubscribe(subscription)
         try:
-            await self._bus.flush()
+            if self._bus.connected:
+                await self._bus.flush()
         finally:
             self.end_all()
 

@@ -117,9 +117,8 @@ class JobStreams:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
-        if self._bus.connected:
-            with contextlib.suppress(BusError):
-                await self._pulls.leave()
+        with contextlib.suppress(BusError):
+            await self._pulls.leave()
         self._pulls.stop()
         await self._background.stop(_STOP_S)
 

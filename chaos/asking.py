@@ -37,6 +37,9 @@ class _Done(msgspec.Struct):
     execution: str
 
 
+_decode_done = msgspec.json.Decoder(list[_Done]).decode
+
+
 class Accepted(msgspec.Struct):
     """The answer to a submit."""
 
@@ -121,25 +124,22 @@ def read(
     body = b"".join(reply.body for reply in replies)
     return Attempt(
         operation, what, request_id, sent, ended, "answer", body,
-        execution=_execution(operation, replies), replayed="crank-replayed" in last.headers,
+        execution=_execution(operation, body), replayed="crank-replayed" in last.headers,
         misnumbered=misnumbered, lack=lack, calm=calm,
     )  # fmt: skip
 
 
-def _execution(operation: str, replies: Sequence[Reply]) -> str:
-    """Which execution answered, or "" when it was not for this operation, or more than one."""
-    found = set()
-    for reply in replies:
-        if not reply.body and len(replies) > 1:  # a stream's end
-            continue
-        try:
-            done = msgspec.json.decode(reply.body, type=_Done)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return ""
-        if done.operation != operation:
-            return ""
-        found.add(done.execution)
-    return found.pop() if len(found) == 1 else ""
+def _execution(operation: str, body: bytes) -> str:
+    """Which execution answered, or "" when it was not for this operation, or more than one.
+
+    A stream says so in each frame, and comes as one body when it is answered again.
+    """
+    try:
+        done = _decode_done(b"[%s]" % body.replace(b"}{", b"},{"))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    found = {one.execution for one in done if one.operation == operation}
+    return found.pop() if len(found) == 1 and all(one.operation == operation for one in done) else ""
 
 
 def _numbering(replies: Sequence[Reply]) -> tuple[str, bool]:

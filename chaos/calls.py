@@ -105,6 +105,8 @@ class Line:
         number = subject[self._skip :]
         call = self._calls.get(number)
         if call is None or call.ended.done():
+            if call is not None and call.ended.cancelled():
+                return  # patience is just over
             about = self._over.get(number) if call is None else call.about
             if about is not None:
                 self.too_many.append(f"{about}, and then came {_read(raw, body)}")

@@ -77,7 +77,7 @@ def _two_answers(story: Story) -> Iterator[str]:
 def _answers(story: Story) -> dict[str, list[Attempt]]:
     found: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in story.attempts:
-        if attempt.what == "request" and attempt.outcome in ANSWERED:
+        if attempt.what == "request" and attempt.outcome in ANSWERED and not attempt.lack:
             found[attempt.operation].append(attempt)
     return found
 
@@ -182,5 +182,5 @@ def outcomes(story: Story) -> Counter[tuple[str, str]]:
 def _kind(story: Story, attempt: Attempt) -> str:
     operation = story.operations[attempt.operation]
     if operation.kind == "stream":
-        return "stream"
+        return "stream, keyed" if operation.keyed else "stream"
     return ("keyed" if operation.keyed else "unkeyed") + ("" if operation.once else ", idempotent")

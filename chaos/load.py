@@ -22,6 +22,9 @@ TRIES = 6
 _FINAL = ANSWERED | {"outcome_unknown", "cancelled"}
 _BACK_OFF_S = 0.1
 _RESULT_WAIT_MS = 1000
+_RESULT_ASKED = 0.3
+# In request ids; tries have the numbers below.
+_TWIN, _REPEATED = 10, 20
 
 
 class Load:
@@ -60,11 +63,9 @@ class Load:
                     asks.append(self._twin(operation, other))
                 await asyncio.gather(*asks)
                 if operation.repeated:
-                    await self._attempt(operation, other, 20)
-            elif operation.cancelled:
-                asyncio.get_running_loop().call_later(operation.ms / 2000, cancel, line, f"{operation.id}-0")
-                await self._attempt(operation, line, 0)
+                    await self._attempt(operation, other, _REPEATED)
             else:
+                self._cancel_soon(operation, line)
                 await self._attempt(operation, line, 0)
         finally:
             self.open -= 1
@@ -75,40 +76,43 @@ class Load:
         return made
 
     async def _until_known(self, operation: Operation, line: Line) -> None:
-        if operation.cancelled:
-            asyncio.get_running_loop().call_later(operation.ms / 2000, cancel, line, f"{operation.id}-0")
+        self._cancel_soon(operation, line)
         for number in range(TRIES):
             made = await self._attempt(operation, line, number)
             if made.outcome in _FINAL:
                 return
             await self._back_off(number)
 
+    def _cancel_soon(self, operation: Operation, line: Line) -> None:
+        if operation.cancelled:
+            asyncio.get_running_loop().call_later(operation.ms / 2000, cancel, line, f"{operation.id}-0")
+
     async def _back_off(self, number: int) -> None:
         await asyncio.sleep(_BACK_OFF_S * 2**number * self._random.uniform(0.5, 1.5))
 
     async def _twin(self, operation: Operation, line: Line) -> None:
         await asyncio.sleep(operation.ms / 1000 * self._random.random())
-        await self._attempt(operation, line, 10, operation.twin)
+        await self._attempt(operation, line, _TWIN, operation.twin)
 
     async def _job(self, operation: Operation, line: Line) -> None:
-        for number in range(TRIES):
-            made = await self._attempt(operation, line, number)
-            job = accept(self._story, operation, made)
-            # Without a key, another submit would be another job.
-            if job is not None or not operation.keyed:
-                break
-            await self._back_off(number)
-        else:
-            return
+        job = await self._accepted(operation, line)
         if job is None:
             return
         if operation.cancelled:
             cancel(line, job.job_id)
         if operation.repeated:
-            again = await self._attempt(operation, line, 20)
-            accept(self._story, operation, again)
-        if self._random.random() < 0.3:
+            accept(self._story, operation, await self._attempt(operation, line, _REPEATED))
+        if self._random.random() < _RESULT_ASKED:
             await heard(self._story, line, operation.id, _RESULT_WAIT_MS)
+
+    async def _accepted(self, operation: Operation, line: Line) -> Job | None:
+        # Without a key, another submit would be another job.
+        for number in range(TRIES if operation.keyed else 1):
+            job = accept(self._story, operation, await self._attempt(operation, line, number))
+            if job is not None:
+                return job
+            await self._back_off(number)
+        return None
 
 
 def accept(story: Story, operation: Operation, made: Attempt) -> Job | None:

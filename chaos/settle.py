@@ -72,7 +72,7 @@ def _alive(body: bytes) -> set[str]:
 async def ask_again(lines: list[Line], story: Story, seed: int) -> None:
     """Each key once more: all that have no answer yet, and some that have."""
     answered = {one.operation for one in story.attempts if one.outcome in ANSWERED and one.what == "request"}
-    keyed = [operation for operation in story.operations.values() if operation.keyed and operation.kind == "request"]
+    keyed = [operation for operation in story.operations.values() if operation.keyed and operation.kind != "job"]
     known = [operation for operation in keyed if operation.id in answered]
     again = Random(f"settle {seed}").sample(known, min(len(known), _ANSWERED_SAMPLE))
 

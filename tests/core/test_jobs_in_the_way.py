@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from harness import ALLOW, DONE, HELLO, Call, House, spec
+from harness import ALLOW, DONE, HELLO, Call, House, of_kind, spec
 from stores import Stores
 
 from controller.core.commands import Authorize
@@ -129,8 +129,8 @@ def test_a_retry_that_came_no_further_than_its_record_can_be_repeated() -> None:
     assert [command.job_id for command in one.stores.jobs.values()] == [event.request.job_id] * 2
 
 
-def test_a_retry_that_came_no_further_is_finished_by_who_submits_it_again() -> None:
-    """Under the retry's own message id: the first one's is known to the stream, which would drop it."""
+def test_a_retry_that_came_no_further_leaves_the_job_dead() -> None:
+    """As it was, for whoever asks for its result."""
     one = house()
     event = dead(one)
     perform = one.stores.perform
@@ -139,8 +139,9 @@ def test_a_retry_that_came_no_further_is_finished_by_who_submits_it_again() -> N
     )
     asks(one, event, "op-1")
     one.stores.perform = perform  # type: ignore[method-assign]
+    assert one.result(event.request.job_id).answer.meta.job_status == "dead"
     assert told(one.submit(idempotency_key="k"))["duplicate"]
-    assert [command.job_id for command in one.stores.jobs.values()] == [event.request.job_id] * 2
+    assert len(one.stores.jobs) == 1
 
 
 def test_a_job_that_is_done_before_it_is_marked_as_accepted_is_accepted_all_the_same() -> None:
@@ -311,3 +312,25 @@ def test_a_job_that_nobody_can_do_is_not_handed_out_every_second() -> None:
     one.deliver(job)
     (nak,) = [command for command in one.log if isinstance(command, NakJob)]
     assert nak.delay_s == 30.0
+
+
+def test_a_waiting_job_is_read_no_more_often_than_its_lease_says() -> None:
+    """However many wait for its result, and though nobody renews it while it waits in its stream."""
+    one = house()
+    job_id = told(one.submit(idempotency_key="k"))["job_id"]
+    asked = one.result(job_id, timeout_ms=60_000)
+    one.advance(59.0)
+    assert not asked.replies
+    assert len(of_kind(one.log, ReadClaim)) < 20
+
+
+def test_an_outcome_that_nobody_knows_of_a_key_that_was_released_is_not_written() -> None:
+    """Nothing stands there any more, and its next request is its own."""
+    one = house()
+    first = one.request(idempotency_key="k")
+    (key,) = one.stores.last
+    one.stores._store(key, None)
+    one.beating = set()
+    one.advance(20.0)
+    assert first.kind is ErrorKind.WORKER_LOST
+    assert one.stores.states == ["dispatching", ""]

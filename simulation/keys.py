@@ -78,7 +78,7 @@ def _ask_for_results(simulation: Simulation) -> None:
     asked: list[tuple[str, str, Exchange]] = []
     for job_id in list(simulation.ledger.accepted)[-_ASKED:]:
         record = simulation.jobs.result(job_id)
-        if record is not None and record.state == simulation.ledger.ended[job_id]:
+        if record is not None and simulation.ledger.is_over(job_id):
             request = _request(record, f"result {len(asked)}", job_id)
             asked.append((job_id, record.state, _ask(simulation, request, len(asked))))
     _wait(simulation, _PATIENCE_S + 1.0, lambda: all(exchange.outcome for _, _, exchange in asked))

@@ -85,8 +85,6 @@ class Ledger:
         if was is None or (state == "dead" and following == "waiting"):
             self._ends(key)
             life = self._lives[key] = Lifetime(key)
-        if state == "dead":
-            del self.ended[key]
         assert life is not None
         if now_is is None:
             self._ends(key)
@@ -94,6 +92,8 @@ class Ledger:
         if was is not None and state in _HELD and was.owner != now_is.owner:
             self._taken_over(key, was, now_is, life)
         life.since, life.until = self._clock.now, after.until
+        if now_is.published or following == "dispatching":
+            self.ended.pop(key, None)  # a retry that comes so far
         if following in FINAL:
             life.answer = now_is.answer
             self.ended[key] = following

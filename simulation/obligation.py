@@ -37,7 +37,9 @@ class Obligation:
         self.of = (request.caller, str(request.request_id)) if cancellable else ("", "")
         """Whoever cancels this, cancels it."""
         self.promise = PROMISES.get(request.capability, _NO_PROMISE)
-        self.deadline = now + (headers.timeout_ms or default_timeout_ms) / 1000
+        # A job's own time bounds each attempt, and not its acceptance.
+        own_ms = None if request.action in ("submit", "retry") else headers.timeout_ms
+        self.deadline = now + (own_ms or default_timeout_ms) / 1000
         self.earliest = self.deadline - 0.001
         """Too late for anything, in whole milliseconds."""
         self.must_not_run = "" if working else "it asks for no work"

@@ -291,7 +291,8 @@ class Bus:
         try:
             if not self.publish(subject, body, headers, inbox):
                 raise BusUnavailable("not connected to NATS, or the message is larger than the server takes")
-            message = await asyncio.wait_for(future, timeout_s)
+            async with asyncio.timeout(timeout_s):  # wait_for loses a cancel that comes together with the answer
+                message = await future
         except TimeoutError:
             raise Unanswered(f"no answer on {subject} within {timeout_s:g} s") from None
         finally:

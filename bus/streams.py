@@ -16,6 +16,7 @@ from bus.answers import (
     NOBODY_STORES,
     Conflict,
     Entry,
+    Failure,
     Refused,
     Stored,
     Unstored,
@@ -23,6 +24,7 @@ from bus.answers import (
     read_ack,
     read_entry,
     refusal,
+    said,
 )
 from bus.connection import Bus, BusError, NoResponder
 from bus.specs import StreamSpec, config_of, differences
@@ -41,6 +43,7 @@ class StreamState(NamedTuple):
 
 class _Info(msgspec.Struct):
     config: dict[str, Any] = {}
+    error: Failure | None = None
 
 
 _decode_info = msgspec.json.Decoder(_Info).decode
@@ -74,9 +77,12 @@ class Streams:
     async def _differences(self, spec: StreamSpec) -> list[str]:
         try:
             answer = await self._bus.request(f"$JS.API.STREAM.INFO.{spec.name}", b"", timeout_s=2.0)
-            return differences(_decode_info(answer.body).config, spec)
+            info = _decode_info(answer.body)
         except (BusError, msgspec.DecodeError) as error:
             raise BusError(f"{spec.name} does not answer: {error}") from None
+        if info.error is not None:  # it was there a moment ago, and is just being removed
+            raise BusError(f"stream {spec.name} cannot be created: {said(info.error, spec.name)}")
+        return differences(info.config, spec)
 
     async def append(
         self,

@@ -17,6 +17,7 @@ from nats.js import api, errors
 
 from bus.answers import Entry
 from bus.connection import Bus, BusError, Subscription
+from bus.ending import end
 from bus.specs import StreamSpec
 from bus.streams import Streams, StreamState
 
@@ -72,9 +73,7 @@ class Tail:
     async def stop(self) -> None:
         """Stop watching and drop the consumer."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
         await self._drop()
 
     def check(self) -> None:

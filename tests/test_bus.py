@@ -19,6 +19,7 @@ import bus.client
 from bus import Bus, BusUnavailable, Entry, NoResponder, NotAdmitted, Stored, Streams, StreamSpec, Tail, Unanswered
 from bus.answers import Conflict
 from bus.connection import BusError
+from bus.ending import end
 from crank.natsd import NatsServer, NatsServerError
 
 
@@ -376,3 +377,36 @@ async def test_a_subscription_that_was_given_up_does_not_come_with_the_next_conn
     assert seen == []
     await connection.close()
     await other.close()
+
+
+async def test_a_cancel_that_comes_together_with_the_answer_is_not_lost(nats_server: NatsServer) -> None:
+    """Whoever cancels and waits for the end would wait for what is done after the answer."""
+    bus = await Bus.connect(nats_server.url, name="t")
+    await bus.subscribe("silent", lambda *_: None)
+    asking = asyncio.create_task(bus.request("silent", b""))
+    await _until(lambda: bus._waiting)
+    bus._on_inbox(next(iter(bus._waiting)), "", None, b"answer")
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await bus.close()
+
+
+async def test_a_task_that_loses_a_cancel_is_ended_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    """And the error of one that had failed is logged, not raised where something else is being stopped."""
+
+    async def loses_one() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    async def fails() -> None:
+        raise RuntimeError("boom")
+
+    tasks = [asyncio.create_task(loses_one()), asyncio.create_task(fails())]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        for task in tasks:
+            await end(task)
+    assert tasks[0].cancelled()
+    assert "boom" in caplog.text

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 
+from bus.ending import end
+
 
 class Background:
     """Tasks that nobody waits for until ``stop``."""
@@ -27,5 +29,4 @@ class Background:
             return
         _, late = await asyncio.wait(self._tasks, timeout=patience_s)
         for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+            await end(task)

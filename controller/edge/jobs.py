@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 from bus import Bus, Streams, Unstored
 from bus.answers import Refused, said
 from bus.connection import BusError
+from bus.ending import end
 from controller.core.events import Event
 from controller.core.stored import (
     AckJob,
@@ -114,9 +116,7 @@ class JobStreams:
     async def stop(self) -> None:
         """Let what is being stored be stored, and forget the rest: it is handed out again, here or elsewhere."""
         if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+            await end(self._watching)
         with contextlib.suppress(BusError):
             await self._pulls.leave()
         self._pulls.stop()
@@ -125,7 +125,6 @@ class JobStreams:
     def check(self) -> None:
         """The connection came back: the pulls did not, and the streams may be others."""
         self._pulls.end_all()
-        self._stores.doubtful = True
         self._wake.set()
 
     async def _watch(self) -> None:
@@ -145,7 +144,6 @@ class JobStreams:
             return
         if failure is not None:
             log.warning("jobs: %s", said(failure, self._stores.jobs))
-            self._stores.doubtful = True
         for capability in self._consumers.known:
             self._feed(JobsKnown(capability))
 
@@ -181,8 +179,9 @@ class JobStreams:
         record = command.record
         try:
             if self._kept.too_large(record):
-                # The claim's own body has another name, and goes before this one.
-                name = f"r-{command.job_id[:40]}-{record.nonce}"
+                # The claim's own body has another name, and goes before this one. What an earlier try left half done
+                # would be read together with this.
+                name = f"r-{command.job_id[:40]}-{secrets.token_hex(8)}"
                 record = await self._kept.keep(record, name, self._results_ttl_s)
         except BusError as error:
             self._feed(Appended(command.life, f"the answer's body is not stored: {error}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import msgspec
 import pytest
 
+from bus.specs import config_of
 from controller.core.stored import (
     AckJob,
     Appended,
@@ -366,6 +368,81 @@ async def test_a_result_that_no_message_can_hold_is_kept_apart(bench: Bench) -> 
     assert stored is not None
     assert len(found.body) < 1000
     assert await kept.whole(stored) == record
+
+
+async def test_a_result_that_was_kept_by_halves_is_kept_whole_later(bench: Bench) -> None:
+    """There was no room for all of its pieces; when there is, those that were stored are not read with the new ones."""
+    spec = answers_spec(SUBJECTS, 1, 300_000)
+    small = config_of(spec).evolve(duplicate_window=0.1)
+    await bench.bus.jetstream.add_stream(small)
+    answer = StoredAnswer("w-1", "1.0.0", 1, bytes(range(256)) * 4000)
+    record = msgspec.structs.replace(dead_record("j-1"), state="done", nonce="0123456789abcdef", answer=answer)
+    bench.do(KeepResult(1, "j" * 52, record))
+    (refused,) = await bench.expect(Appended)
+    assert "is full" in (refused.reason or "")
+    assert await bench.messages(spec.name) > 0
+    await bench.bus.jetstream.update_stream(small.evolve(max_bytes=64 * 1024 * 1024))
+    await asyncio.sleep(0.3)  # until JetStream has forgotten the ids
+    bench.do(KeepResult(2, "j" * 52, record))
+    assert await bench.expect(Appended) == [Appended(2, None)]
+    found = await bench.streams.read_last("KV_crank_results", f"$KV.crank_results.{'j' * 52}")
+    assert found is not None
+    stored = decode_claim(found.body)
+    assert stored is not None
+    assert await KeptAnswers(bench.bus, SUBJECTS).whole(stored) == record
+
+
+async def test_a_stream_that_is_changed_while_jobs_come_takes_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is looked at again and again: nobody need fail first, or connect anew."""
+    monkeypatch.setattr("controller.edge.jobs._LOOK_EVERY_S", 0.1)
+    bench.jobs.check()
+    info = await bench.bus.jetstream.stream_info("CRANK_JOBS")
+    await bench.bus.jetstream.update_stream(info.config.evolve(max_age=3600))
+    async with asyncio.timeout(10):
+        while (refused := await bench.append("j-1")) is None:
+            pass
+    assert "CRANK_JOBS is not as controllers make it: max_age is" in refused
+    told = [record for record in caplog.records if "max_age" in record.getMessage()]
+    await asyncio.sleep(0.5)
+    assert told == [record for record in caplog.records if "max_age" in record.getMessage()]
+
+
+async def test_jobs_that_were_lost_with_their_stream_are_told_of(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever deleted it, and whoever made it anew."""
+    monkeypatch.setattr("controller.edge.jobs._LOOK_EVERY_S", 0.1)
+    bench.jobs.check()
+    await asyncio.sleep(0.3)
+    config = (await bench.bus.jetstream.stream_info("CRANK_JOBS")).config
+    await bench.bus.jetstream.delete_stream("CRANK_JOBS")
+    await bench.bus.jetstream.add_stream(config)
+    async with asyncio.timeout(10):
+        while not any("what it held is lost" in record.getMessage() for record in caplog.records):
+            await asyncio.sleep(0.05)
+    assert await bench.append("j-1") is None
+
+
+async def test_no_job_is_accepted_whose_result_would_find_no_room(
+    start_bench: StartBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not come to its end; what was accepted before still can."""
+    monkeypatch.setattr("controller.edge.jobs._LOOK_EVERY_S", 0.1)
+    bench = await start_bench(max_bytes=1024 * 1024)
+    bench.jobs.check()
+    answer = StoredAnswer("w-1", "1.0.0", 1, b"x" * 300_000)
+    record = msgspec.structs.replace(dead_record("j-1"), state="done", answer=answer)
+    for job in ("a", "b", "c"):
+        bench.do(KeepResult(1, job * 52, record))
+        assert await bench.expect(Appended) == [Appended(1, None)]
+    async with asyncio.timeout(10):
+        while (refused := await bench.append(f"j-{len(bench.fed)}")) is None:
+            pass
+    assert "KV_crank_results is nearly full" in refused
+    bench.do(KeepResult(1, "d" * 52, msgspec.structs.replace(record, answer=None)))
+    assert await bench.expect(Appended) == [Appended(1, None)]
 
 
 async def test_a_stream_that_may_lose_jobs_takes_none(start_bench: StartBench) -> None:

@@ -7,7 +7,7 @@ default. What a state may become is decided in ``controller.core``.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -70,6 +70,10 @@ class StoredAnswer(msgspec.Struct, frozen=True, array_like=True):
     blob: str = ""
 
 
+# Longer than any setting allows; what is no such number comes from a stranger, and would be counted with.
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=10_000_000)]
+
+
 class ClaimRecord(msgspec.Struct, frozen=True, array_like=True):
     """What is known of one key. ``nonce`` is random per write, and tells whose write was stored.
 
@@ -85,8 +89,8 @@ class ClaimRecord(msgspec.Struct, frozen=True, array_like=True):
     key: str
     fingerprint: bytes
     request_id: str
-    lease_s: float
-    window_s: float
+    lease_s: Seconds
+    window_s: Seconds
     idempotent: bool = False
     """Whether the worker that has it may be asked again."""
     attempts: int = 0
@@ -111,8 +115,9 @@ def encode_claim(record: ClaimRecord) -> bytes:
 
 
 def decode_claim(body: bytes) -> ClaimRecord | None:
-    """The record, or None when the bytes hold none."""
+    """The record, or None when the bytes hold none; what is final has an answer."""
     try:
-        return _decode(body)
+        record = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    return None if record.answer is None and record.state in FINAL else record

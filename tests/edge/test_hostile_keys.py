@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from subjects.claims import claim_key, encode_claim
+from subjects.claims import claim_key, encode_claim, fingerprint
 from subjects.errors import ErrorKind
 from subjects.headers import Block, build_block
 from tests.edge.claim_probe import record
@@ -92,3 +92,41 @@ async def test_an_operator_s_answer_goes_to_no_subject_of_ours(
     assert (await caller.tell("crank.admin.resolve", body))[0] == 0
     await caller.bus.flush()
     assert heard == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lease_s": float("nan")},
+        {"lease_s": float("inf")},
+        {"lease_s": -1.0},
+        {"lease_s": 0.0},
+        {"window_s": float("nan")},
+        {"window_s": 1e300},
+        {"window_s": 0.0},
+        {"state": "done"},
+        {"state": "dead", "job": True},
+        {"state": "cancelled", "job": True},
+    ],
+)
+async def test_a_record_that_no_controller_writes_is_met_with_a_refusal(
+    start_controller: StartController, start_worker: StartWorker, caller: Caller, changed: dict[str, Any]
+) -> None:
+    """Whoever asks under its key is told so, whatever they ask; nothing runs, and the next key is as good as ever."""
+    await start_controller(claim_lease_s=0.5)
+    worker = await start_worker(idempotent=True)
+    forged = record(
+        **{"state": "waiting", "key": "k", "fingerprint": fingerprint("application/json", b"{}"), **changed}
+    )
+    await caller.bus.request(f"$KV.crank_idempotency.{CLAIM}", encode_claim(forged))
+    codes = [
+        (await caller.ask("test:echo", Idempotency_Key="k", Crank_Timeout_Ms="1500"))[0],
+        (await caller.submit("test:echo", Idempotency_Key="k"))[0],
+        (await caller.result(CLAIM, wait_ms=1500))[0],
+        (await caller.tell("crank.admin.resolve", {"job_id": CLAIM, "outcome": "released"}))[0],
+        (await caller.tell("crank.admin.recovery"))[0],
+        (await caller.ask("test:echo", Idempotency_Key="other"))[0],
+    ]
+    assert codes[4:] == [0, 0], codes
+    assert all(code >= 400 for code in codes[:2]), codes
+    assert len(worker.dispatches) == 1

@@ -32,6 +32,8 @@ from subjects.headers import build_block
 
 _NAME_IN_USE = 10058
 _STREAM_NOT_FOUND = 10059
+# What nats-py makes of an answer that is none of JetStream's.
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 
 
 class StreamState(NamedTuple):
@@ -72,13 +74,15 @@ class Streams:
             return await self._differences(spec)
         except (errors.Error, nats.errors.Error, TimeoutError) as error:
             raise BusError(f"JetStream does not answer ({error}); is it on, and has it room?") from None
+        except _UNREADABLE:
+            raise BusError(f"the answer about {spec.name} cannot be read; does something else answer there?") from None
         return []
 
     async def _differences(self, spec: StreamSpec) -> list[str]:
         try:
             answer = await self._bus.request(f"$JS.API.STREAM.INFO.{spec.name}", b"", timeout_s=2.0)
             info = _decode_info(answer.body)
-        except (BusError, msgspec.DecodeError) as error:
+        except (BusError, ValueError, RecursionError) as error:
             raise BusError(f"{spec.name} does not answer: {error}") from None
         if info.error is not None:  # it was there a moment ago, and is just being removed
             raise BusError(f"stream {spec.name} cannot be created: {said(info.error, spec.name)}")
@@ -140,6 +144,8 @@ class Streams:
             raise BusError(f"{stream} does not answer: {self._why(error)}") from None
         except (errors.Error, nats.errors.Error, TimeoutError) as error:
             raise BusError(f"{stream} does not answer: {error}") from None
+        except _UNREADABLE:
+            raise BusError(f"the answer about {stream} cannot be read; does something else answer there?") from None
         return StreamState(str(info.created), int(info.state.last_seq))
 
     def _why(self, error: errors.APIError) -> str:

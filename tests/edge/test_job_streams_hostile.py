@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 from collections.abc import AsyncIterator
@@ -139,3 +140,33 @@ async def test_a_stranger_s_word_is_no_acknowledgement(
 
     await bench.bus.subscribe("crank.jobs.>", answer)
     assert "something else" in (await bench.append("j-2") or "")
+
+
+@pytest.mark.parametrize(
+    "told", [b"\xff", b"[]", b"{", b"7", b'{"error":1}', b'{"error":{"code":"x"}}', b'{"config":7}']
+)
+async def test_a_stranger_s_word_about_streams_ends_no_watch(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, told: bytes
+) -> None:
+    """What answers in JetStream's place and cannot be read is a failure like any other: it is looked again."""
+    monkeypatch.setattr("controller.edge.jobs._LOOK_EVERY_S", 0.05)
+    asked = asyncio.Event()
+
+    def answer(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        bench.bus.publish(reply, told)
+        asked.set()
+
+    await bench.bus.jetstream.delete_stream("CRANK_DEAD")
+    subscription = await bench.bus.subscribe("$JS.API.STREAM.CREATE.*", answer)
+    bench.jobs.check()
+    async with asyncio.timeout(10):
+        await asked.wait()
+    await asyncio.sleep(0.2)
+    await bench.bus.unsubscribe(subscription)
+    await bench.bus.jetstream.delete_stream("KV_crank_results")
+    async with asyncio.timeout(10):
+        while await bench.bury("d-1") is not None:
+            await asyncio.sleep(0.1)
+    async with asyncio.timeout(10):
+        while await bench.streams.state("KV_crank_results") is None:
+            await asyncio.sleep(0.1)

@@ -13,9 +13,11 @@ from crank.testing.consumers import MemoryConsumers
 from crank.testing.exchange import MemoryBus
 from crank.testing.jetstream import MemoryStream
 
+_NOT_FOUND = b'{"error":{"code":404,"err_code":10059,"description":"stream not found"}}'
+
 
 class MemoryStreams(Streams):
-    """The streams that were asked for."""
+    """The streams that were asked for; of any other it is said that there is none."""
 
     def __init__(self, bus: MemoryBus) -> None:
         super().__init__(bus)
@@ -24,11 +26,17 @@ class MemoryStreams(Streams):
 
     async def made(self, spec: StreamSpec) -> MemoryStream:
         """The stream, as it should be."""
+        if not self._made:
+            await self._bus.subscribe("$JS.API.>", self._asked)
         if spec.name not in self._made:
             stream = self._made[spec.name] = MemoryStream(self._bus, spec)
             await stream.start()
             await MemoryConsumers(self._bus, stream).start()
         return self._made[spec.name]
+
+    def _asked(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        if reply and self._made.keys().isdisjoint(subject.split(".")):
+            self._bus.publish(reply, _NOT_FOUND)
 
     async def ensure(self, spec: StreamSpec) -> list[str]:
         """Make it unless it is there."""

@@ -107,6 +107,14 @@ async def test_a_message_is_stored_once_by_its_id(there: There) -> None:
     assert (await there.api("STREAM.MSG.GET.JOBS", {"seq": 1}))["error"]["err_code"] == 10037
 
 
+async def test_a_stream_that_nobody_made_is_not_found(there: There) -> None:
+    """Which is not the same as that nobody stores."""
+    await there.streams.ensure(JOBS)
+    for operation in ("STREAM.INFO.OTHER", "STREAM.MSG.GET.OTHER", "CONSUMER.NAMES.OTHER"):
+        answer = await there.api(operation, {"seq": 1} if "MSG" in operation else {})
+        assert answer["error"]["err_code"] == 10059
+
+
 class Puller:
     """A consumer of jobs, and what it was handed."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
@@ -114,6 +115,12 @@ class DirectClient(Client):
             transport = self._transport
             if isinstance(transport, TcpTransport) and transport._io_writer is not None:
                 transport._io_writer.transport.abort()
+
+    async def _flush_pending(self, force_flush: bool = False) -> Any:
+        # A transport that is just closing refuses to be written to, on uvloop. What this connection is not told any
+        # more, the next one is: it begins with all subscriptions.
+        with contextlib.suppress(RuntimeError):
+            return await super()._flush_pending(force_flush)
 
     async def _process_connect_init(self) -> None:
         await super()._process_connect_init()

@@ -14,6 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import uvloop
 
 import bus.client
 from bus import Bus, BusUnavailable, Entry, NoResponder, NotAdmitted, Stored, Streams, StreamSpec, Tail, Unanswered
@@ -331,6 +332,33 @@ async def test_a_lost_connection_is_told_and_a_closed_one_is_not(
             await asyncio.sleep(0.02)
     await cut.close()
     assert caplog.text.count("is lost") == 1
+
+
+async def test_who_subscribes_on_a_connection_that_just_closes_is_subscribed_on_the_next(
+    nats_server: NatsServer,
+) -> None:
+    """On uvloop, which refuses to write to what is closed; leaving a subject then is no error either."""
+
+    async def scenario() -> bytes:
+        connection = await Bus.connect(nats_server.url, name="t")
+        ended = await connection.subscribe("ended", lambda *_: None)
+        client = connection._client
+        client._flusher_task.cancel()
+        client._transport._io_writer.transport.abort()
+        await asyncio.sleep(0)
+        assert connection.connected  # it has not been noticed
+        await connection.unsubscribe(ended)
+        await connection.subscribe("echo", lambda subject, reply, h, body: connection.publish(reply, body) or None)
+        try:
+            async with asyncio.timeout(10):
+                while True:
+                    with contextlib.suppress(BusError):
+                        return (await connection.request("echo", b"hi", timeout_s=0.5)).body
+                    await asyncio.sleep(0.02)
+        finally:
+            await connection.close()
+
+    assert await asyncio.to_thread(uvloop.run, scenario()) == b"hi"
 
 
 async def test_a_subscription_that_ended_is_forgotten(nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:

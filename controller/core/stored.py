@@ -175,7 +175,7 @@ class ClaimNoticed(msgspec.Struct, frozen=True):
 
 
 class StoreLevel(msgspec.Struct, frozen=True):
-    """Why the store of claims takes no new ones ("" when it does): it is nearly full."""
+    """Why the store of claims takes no new ones ("" when it does): it is nearly full, or was made otherwise."""
 
     refuses: str
 

@@ -1,6 +1,6 @@
 """Owns who waits for a free worker: first come, first served, each in the pool of those offers that fit it.
 
-``router`` puts lives in and takes them out; which offer they get is chosen anew when they are woken.
+``lives`` puts them in and takes them out; which offer they get is chosen anew when they are woken.
 """
 
 from __future__ import annotations

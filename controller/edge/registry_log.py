@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import timedelta
 
 from bus import Conflict, Entry, Stored, Streams, StreamSpec, Tail
@@ -23,6 +23,7 @@ from controller.core.events import (
     SubjectRead,
     WriteAnswered,
 )
+from controller.edge.background import Background
 from controller.edge.inbound import digest_of
 from subjects.errors import Refusal
 from subjects.headers import parse_block
@@ -35,6 +36,7 @@ log = logging.getLogger("crank.registry")
 
 # Departures keep a capability known for so long; they are never purged, since tails do not see a purge.
 _DEPARTURE_TTL = timedelta(hours=1)
+_STOP_S = 3.0
 _KIND = "Crank-Registry"
 _MANIFEST, _DEPARTURE = "manifest", "departure"
 
@@ -65,7 +67,7 @@ class RegistryLog:
         self._spec = registry_spec(subjects, replicas)
         self.replayed = asyncio.Event()
         self._tail = tail(self._spec, self._entry, lambda: feed(RegistryRestarted()), self.replayed.set)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     async def start(self) -> None:
         """Begin the replay, and follow the stream from then on; ``replayed`` is set when the replay is done.
@@ -78,8 +80,7 @@ class RegistryLog:
 
     async def stop(self) -> None:
         """Let writes that are under way finish, and stop following."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=3.0)
+        await self._background.stop(_STOP_S)
         await self._tail.stop()
 
     def check(self) -> None:
@@ -111,21 +112,16 @@ class RegistryLog:
 
     def store_manifest(self, command: StoreManifest) -> None:
         """Write a manifest; the answer comes as ``WriteAnswered``."""
-        self._spawn(self._store(command.worker_id, _MANIFEST, command.body, command.expected_seq, None))
+        self._background.spawn(self._store(command.worker_id, _MANIFEST, command.body, command.expected_seq, None))
 
     def store_departure(self, command: StoreDeparture) -> None:
         """Write a departure; the answer comes as ``WriteAnswered``."""
         body = encode(command.departure)
-        self._spawn(self._store(command.worker_id, _DEPARTURE, body, command.expected_seq, _DEPARTURE_TTL))
+        self._background.spawn(self._store(command.worker_id, _DEPARTURE, body, command.expected_seq, _DEPARTURE_TTL))
 
     def read(self, command: ReadSubject) -> None:
         """Read a worker's subject from the stream's leader; the answer comes as ``SubjectRead``."""
-        self._spawn(self._read(command.worker_id))
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._background.spawn(self._read(command.worker_id))
 
     async def _store(self, worker_id: WorkerId, kind: str, body: bytes, expected: int, ttl: timedelta | None) -> None:
         subject = self._subjects.registry(worker_id)

@@ -34,6 +34,7 @@ from subjects.names import Subjects
 
 log = logging.getLogger("crank.claims")
 
+# How often unanswered writes are looked for; and the streams themselves about once a second.
 _SWEEP_S = 0.25
 _SWEEPS_A_LOOK = 4
 _STOP_S = 3.0

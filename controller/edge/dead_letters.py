@@ -23,6 +23,7 @@ from subjects.names import Subjects
 from subjects.tokens import CapabilityId
 
 _NAMELESS = f"{MALFORMED}-"
+# A longer number is no sequence: JetStream counts in 64 bits.
 _SEQ_DIGITS = 18
 # An operator's client waits for five seconds.
 _MOST_S = 3.0

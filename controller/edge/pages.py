@@ -9,6 +9,7 @@ from typing import Any
 
 from subjects.messages import encode
 
+# Beside the rows: their list's name, ``next``, and the reply's own headers.
 _ENVELOPE_BYTES = 1024
 
 

@@ -15,7 +15,9 @@ from subjects.claims import FINAL
 from subjects.headers import one_line
 from subjects.names import Subjects
 
+# More than a person reads; all are counted.
 MOST_UNFINISHED = 200
+# An operator's client waits for five seconds.
 _MOST_S = 3.0
 
 

@@ -24,6 +24,8 @@ log = logging.getLogger("crank.jobs")
 
 # How long JetStream remembers a message's id: longer than anybody repeats one.
 _DUPLICATES_S = 120
+RESULTS_FULL = "wait until older results are forgotten"
+"""What to do, but to make more room."""
 
 
 def job_specs(
@@ -98,7 +100,7 @@ class JobStores:
             return str(fault), self.jobs if spec.name == self.jobs else ""
         # Nor is anything whose result would find no room: it could not come to its end, and its record ages.
         if spec.name == self.results:
-            fault = nearly_full(spec.name, info.config, info.state.bytes, "wait until older results are forgotten")
+            fault = nearly_full(spec.name, info.config, info.state.bytes, RESULTS_FULL)
         return ("", "") if fault is None else (str(fault), self.jobs)
 
     def why_not(self, stream: str) -> str | None:

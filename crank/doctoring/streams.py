@@ -11,7 +11,7 @@ from bus import StreamSpec
 from bus.connection import BusError
 from bus.inspection import Stream
 from controller.edge.claims import claims_spec
-from controller.edge.job_stores import job_specs
+from controller.edge.job_stores import RESULTS_FULL, job_specs
 from controller.edge.kept_answers import answers_spec
 from controller.edge.registry_log import registry_spec
 from controller.edge.store_watch import CLAIMS_FULL
@@ -83,9 +83,8 @@ def kept_streams(settings: ControllerSettings) -> tuple[Kept, ...]:
             results,
             "no job can end",
             "results whose keys are forgotten already are gone",
-            "wait until older results are forgotten",
+            RESULTS_FULL,
             made_otherwise="warning",
-            nearly_full="warning",
         ),
     )
 

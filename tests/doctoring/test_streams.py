@@ -92,7 +92,7 @@ async def test_streams_made_by_controllers_are_as_they_should_be(nats_server: Na
         ("answers", "$O.crank_answers.C.k{}", "problem", "older keys"),
         ("jobs", "crank.jobs.a.k{}", "warning", "crank jobs"),
         ("dead", "crank.dead.a.k{}", "warning", "crank dead list"),
-        ("results", "$KV.crank_results.k{}", "warning", "older results"),
+        ("results", "$KV.crank_results.k{}", "problem", "older results"),
     ],
 )
 async def test_a_stream_that_is_nearly_full_is_told(

@@ -7,6 +7,7 @@ default. What a state may become is decided in ``controller.core``.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,9 +18,12 @@ FINAL: frozenset[ClaimState] = frozenset({"done", "dead", "cancelled"})
 """States that nothing leaves any more, but by being forgotten; a dead job may be tried again by an operator."""
 
 
+_key = re.compile(r"[!-~]{1,255}").fullmatch
+
+
 def is_key(text: str) -> bool:
     """Whether ``text`` may be an ``Idempotency-Key``."""
-    return 1 <= len(text) <= 255 and all("!" <= c <= "~" for c in text)
+    return _key(text) is not None
 
 
 # Base32 by pairs of characters, ten bits each: twice as fast as the standard library's, on every keyed request.

@@ -7,7 +7,7 @@ again; what was dispatched in it belongs to it, however late it is run.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import msgspec
 
@@ -69,7 +69,7 @@ class Ledger:
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._lives: dict[str, Lifetime] = {}
-        self._before: dict[str, Lifetime] = {}
+        self._before: defaultdict[str, list[Lifetime]] = defaultdict(list)
         self._by_nonce: dict[str, Lifetime] = {}
         self._dispatches: dict[str, Lifetime] = {}
 
@@ -92,7 +92,7 @@ class Ledger:
         if was is not None and state in _HELD and was.owner != now_is.owner:
             self._taken_over(key, was, now_is, life)
         life.since, life.until = self._clock.now, after.until
-        if now_is.published or following == "dispatching":
+        if now_is.job and (now_is.published or following == "dispatching"):
             self.ended.pop(key, None)  # a retry that comes so far
         if following in FINAL:
             life.answer = now_is.answer
@@ -111,7 +111,7 @@ class Ledger:
         life = self._lives.pop(key, None)
         if life is not None and life.answer is not None:
             life.until = min(life.until, self._clock.now)
-            self._before[key] = life
+            self._before[key].append(life)
 
     def emptied(self) -> None:
         """Everything was lost, and with it what was promised."""
@@ -142,7 +142,7 @@ class Ledger:
         ``pieces`` is what it was sent before, of a stream; an answer may be remembered for so long after it aged out.
         """
         now = self._clock.now
-        lives = (self._lives.get(key), self._before.get(key))
+        lives = (self._lives.get(key), *self._before.get(key, ()))
         known = [life.answer for life in lives if life and life.answer and now < life.until + remembered_s]
         must(known, "stored-first", f"{what}: no answer to {key} is stored")
         sent = _as_stored(command)

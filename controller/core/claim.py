@@ -91,7 +91,7 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
         request_id=request.request_id if request.action == "request" else stands.request_id,
         lease_s=world.limits.lease_s,
         idempotent=offer.spec.idempotent if offer is not None else stands.idempotent,
-        attempts=_attempts(life, step, stands),
+        attempts=_attempts(life, step, stands, world),
         worker=offer.worker.id if offer is not None else stands.worker,
         answer=step.answer,
         job=stands.job or job,
@@ -101,13 +101,14 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
     )
 
 
-def _attempts(life: Life, step: Put, stands: ClaimRecord) -> int:
+def _attempts(life: Life, step: Put, stands: ClaimRecord, world: World) -> int:
     if life.request.action == "retry":
         return 0
+    # What did not run does not count, and what somebody else sent may have run.
+    unused = stands.state == "dispatching" and stands.owner == world.owner and not life.executed
     if step.state == "dispatching":
-        return stands.attempts + 1
-    # What was put back without having run does not count.
-    return stands.attempts - (step.state == "waiting" and stands.state == "dispatching" and not life.executed)
+        return stands.attempts + (not unused)
+    return stands.attempts - (step.state == "waiting" and unused)
 
 
 def new_nonce(world: World) -> str:

@@ -18,12 +18,13 @@ _IN_PROGRESS_RETRY_AFTER_MS = 1000
 
 def unprotected(life: Life, reason: str) -> Refusal:
     """503: a keyed request is never run without the protection it asks for."""
-    if life.executed:
+    maybe = life.maybe_executed
+    if maybe:
         detail = f"The work may have been done, and is not tried again: its key cannot be protected now ({reason})."
     else:
         hint = "If running it twice does no harm, send it without Idempotency-Key."
         detail = f"The key cannot be protected: {reason}. Nothing ran. {hint}"
-    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=life.executed > 0)
+    return Refusal(ErrorKind.STORE_UNAVAILABLE, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=maybe)
 
 
 def key_reused(request: Request) -> Refusal:
@@ -33,6 +34,15 @@ def key_reused(request: Request) -> Refusal:
         "Send the first payload again, or take a new key."
     )
     return Refusal(ErrorKind.KEY_REUSED, detail)
+
+
+def displaced(request: Request) -> Refusal:
+    """409: it was done, or may have been, under a key that was released and has become another payload's."""
+    detail = (
+        f"The work may have been done, but its key was released meanwhile and is used for {request.capability} with "
+        "another payload: there is no place for its answer. Check what was done before sending it again."
+    )
+    return Refusal(ErrorKind.OUTCOME_UNKNOWN, detail, maybe_executed=True)
 
 
 def in_progress(record: ClaimRecord) -> Refusal:
@@ -122,6 +132,21 @@ def no_such_job(job_id: str) -> Refusal:
 def not_dead(job_id: str, state: str) -> Refusal:
     """404 to a retry of what is not dead."""
     return Refusal(ErrorKind.NO_SUCH_JOB, f"Job {job_id} is not dead but {state}; `crank result {job_id}` tells more.")
+
+
+def other_life(job_id: str) -> Refusal:
+    """404 to a retry of a job whose key has become another payload's."""
+    detail = (
+        f"The key of job {job_id} has been used with another payload since. Drop this one with `crank dead drop`, and "
+        "submit it anew under another key if it is still to be done."
+    )
+    return Refusal(ErrorKind.NO_SUCH_JOB, detail)
+
+
+def never_ran(job_id: str) -> Refusal:
+    """404 to an answer for what was never sent to a worker."""
+    detail = f"{job_id} waited for a worker, and nothing ran: there is no answer to give. Have it released instead."
+    return Refusal(ErrorKind.NO_SUCH_JOB, detail)
 
 
 def still_leased(record: ClaimRecord) -> Refusal:

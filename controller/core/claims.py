@@ -14,7 +14,7 @@ import msgspec
 from controller.core.claim import Claim, new_nonce, written_for
 from controller.core.claim_states import FREE as NOTHING
 from controller.core.claim_states import HELD, may
-from controller.core.commands import Command, Linger, Look, Put
+from controller.core.commands import Command, Follow, Forward, Linger, Look, Put, Send, Wait
 from controller.core.events import FREE, UNSURE, WON, Held, LifeEvent, Lost
 from controller.core.stored import (
     ClaimFailed,
@@ -72,7 +72,7 @@ class Claims(dict[str, Claim]):
         """Write ``step`` for ``life``; what is known at once is returned, else the life is resumed with it."""
         claim, now = self._entry(life), self.world.now
         if claim.holder is not None and claim.holder is not life:
-            return self._held(claim, life)
+            return self._held(claim, life) if claim.record is not None else self._wait(claim, life)
         if claim.record is None and claim.holder is None and step.state in HELD and self._refuses:
             return Lost(self._refuses)
         # Only what the life was told of may be replaced: something else may stand there since.
@@ -86,6 +86,8 @@ class Claims(dict[str, Claim]):
             and record.state == step.state
             and step.state in HELD
             and not step.over
+            # Whether it may be run again is that of the worker that has it.
+            and not (record.idempotent and step.offer is not None and not step.offer.spec.idempotent)
             # Past half a lease nothing is done on the strength of it before it is renewed.
             and now - claim.confirmed_at < record.lease_s / 2
         ):
@@ -93,8 +95,9 @@ class Claims(dict[str, Claim]):
             return WON
         if record is not None and not may(record.state, step.state):
             return self._held(claim, life)  # it is not what it was when the life decided
+        if record is None and not may(NOTHING, step.state):
+            return FREE  # nothing is left that could be called so
         written = written_for(life, step, record, self.world)
-        assert may(NOTHING if record is None else record.state, step.state), (record, step.state)
         claim.holder = life
         claim.release = False
         self._spend(claim, step)
@@ -108,8 +111,11 @@ class Claims(dict[str, Claim]):
         """Let ``life`` wait for a change."""
         claim = self._entry(life)
         if claim.holder is None and claim.out is None:
+            record, age_s = claim.record, self.world.now - claim.read_at
+            fresh = record is not None and claim.key in self.watched and age_s < record.lease_s / _LOOKS_A_LEASE
             self._watch(claim)
-            self._read(claim)  # it may have changed while nobody here listened, and may not have been read at all
+            if not fresh:  # it may have changed while nobody here listened, and may not have been read at all
+                self._read(claim)
         claim.attached[life] = None
         return None
 
@@ -124,9 +130,14 @@ class Claims(dict[str, Claim]):
         """Read what stands there for ``life``."""
         claim = self._entry(life)
         if claim.holder is not None or claim.mine:
-            return self._held(claim, life)
+            return self._held(claim, life) if claim.record is not None else self._wait(claim, life)
         claim.looking[life] = step.kept
         self._read(claim, kept=step.kept)
+        return None
+
+    def _wait(self, claim: Claim, life: Life) -> LifeEvent | None:
+        """What is being written may never stand: until it does, or does not, nobody is told of it."""
+        claim.attached[life] = None
         return None
 
     def observe(self, life: Life) -> None:
@@ -144,9 +155,14 @@ class Claims(dict[str, Claim]):
         claim = self._entry(life)
         written = claim.out if claim.out is not None else claim.record
         ours = claim.holder is life and written is not None and written.state in HELD
-        if not ours and not (life.over and claim.holder is None and claim.out is None):
+        free = claim.holder is None and claim.out is None
+        if not ours and not (life.over and free and claim.record is not None and claim.record.nonce == life.seen):
             return
         claim.holder = claim.following = None
+        assert written is not None
+        if written.job and life.request.action == "request":
+            self._put_back(claim, written, life)  # it may be in its stream: the record is that job's
+            return
         if claim.out is not None:
             claim.release = True  # under which sequence is not known yet
             return
@@ -154,6 +170,15 @@ class Claims(dict[str, Claim]):
             self._emit(ReleaseClaim(claim.key, claim.seq))
         claim.record, claim.mine, claim.spent = None, False, False
         self._changed(claim)
+
+    def _put_back(self, claim: Claim, written: ClaimRecord, life: Life) -> None:
+        claim.mine = False
+        if written.state != "waiting":
+            waiting = written_for(life, Put("waiting"), written, self.world)
+            if claim.out is None:
+                self._write(claim, waiting)
+            else:
+                claim.following = waiting
 
     def leave(self, life: Life) -> None:
         """The life has ended."""
@@ -185,6 +210,7 @@ class Claims(dict[str, Claim]):
         if claim is None:
             return
         assert claim.out is not None
+        created = claim.record is None
         claim.seq, claim.record, claim.mine, claim.out = event.seq, claim.out, claim.holder is not None, None
         claim.confirmed_at = claim.unchanged_since = claim.read_at = claim.out_at
         if claim.record.state == "done":
@@ -199,17 +225,22 @@ class Claims(dict[str, Claim]):
         if claim.following is not None:
             written, claim.following = claim.following, None
             self._write(claim, written)
+            if created:
+                self._changed(claim)
             return
         holder, record = claim.holder, claim.record
         if holder is not None and record.state in HELD and self.world.now - claim.confirmed_at >= record.lease_s / 2:
+            # It was under way for so long that somebody may have called it over.
             self._write(claim, msgspec.structs.replace(record, nonce=new_nonce(self.world)))
-            return  # it was under way for so long that somebody may have called it over
+            if created:
+                self._changed(claim)
+            return
         if holder is not None:
             if holder.delivery and claim.record.state == "dispatching":
                 self._emit(ExtendJob(holder.delivery))
             if isinstance(holder.asked, Put | Linger):
                 self._answer(holder, WON)
-        if claim.record is not None and claim.record.state not in HELD:
+        if created or (claim.record is not None and claim.record.state not in HELD):
             self._changed(claim)
         self._forget(claim)
 
@@ -225,8 +256,9 @@ class Claims(dict[str, Claim]):
         holder, claim.holder = claim.holder, None
         if holder is not None:
             asks = again is not None or isinstance(holder.asked, Put | Linger)
-            # Whoever follows a dispatch under what was its claim is told when there is an answer already.
-            if asks or (claim.record is not None and claim.record.state in FINAL and claim.holder is None):
+            # Whoever waits for a worker, or follows one, is told when there is an answer already.
+            over = claim.record is not None and claim.record.state in FINAL and claim.holder is None
+            if asks or (over and isinstance(holder.asked, Wait | Send | Forward | Follow)):
                 self._answer(holder, self._known(claim, holder))
         self._changed(claim)
         self._forget(claim)
@@ -276,7 +308,10 @@ class Claims(dict[str, Claim]):
                     self._answer(life, Held(event.record))
                 looking = []
         for life in looking:
-            self._answer(life, self._known(claim, life) if claim.holder is None else self._held(claim, life))
+            if claim.record is None and claim.out is not None:
+                self._wait(claim, life)
+            else:
+                self._answer(life, self._known(claim, life))
         self._forget(claim)
 
     def unread(self, event: ClaimUnread) -> None:
@@ -384,22 +419,19 @@ class Claims(dict[str, Claim]):
     def _changed(self, claim: Claim) -> None:
         """Those who are attached see what stands there now; each may act, and the next one sees what came of it."""
         for life in list(claim.attached):
+            if claim.record is None and claim.out is not None:
+                return  # one of them has begun to write
             if life in claim.attached:
                 del claim.attached[life]
                 self._answer(life, self._known(claim, life))
 
     def _known(self, claim: Claim, life: Life) -> LifeEvent:
-        if claim.holder is not None or claim.out is not None:
-            return self._held(claim, life)
         return FREE if claim.record is None else self._held(claim, life)
 
     def _held(self, claim: Claim, life: Life) -> Held:
-        record = claim.record or claim.out
+        record = claim.record
         assert record is not None
         life.seen = record.nonce
-        if record.state not in HELD and record is claim.out:
-            # An end that nobody acknowledged may not stand.
-            record = msgspec.structs.replace(record, state="dispatching", answer=None)
         return Held(record, claim.holder is None and claim.lapsed(self.world.now))
 
     def _answer(self, life: Life, event: LifeEvent) -> None:

@@ -22,7 +22,7 @@ from controller.core.events import (
 from controller.core.fleet import Offer
 from controller.core.front import is_json
 from controller.core.pools import Group
-from controller.core.securing import Again, secure
+from controller.core.securing import Again, secure, standing
 from controller.core.selection import choose
 from controller.core.world import Life, Outcome, Silent, World, WouldDispatch
 from subjects.answers import Fault, Frame, Garbage, NoResponders, NotRun, Result
@@ -44,7 +44,12 @@ def dispatch(life: Life, group: Group, world: World) -> Generator[Step, LifeEven
         if offer is None:
             refusal = refusals.nobody(life, group, pool, world)
             if refusal is not None:
-                return last or refusal
+                if not life.key or life.known or life.delivery:
+                    return last or refusal
+                ended = yield from standing(life, world)  # the key comes before the match and before availability
+                if ended is not None and not isinstance(ended, Again):
+                    return ended
+                continue
             if not secured:
                 ended = yield from secure(life, world, "waiting")
                 if ended is not None and not isinstance(ended, Again):
@@ -52,9 +57,14 @@ def dispatch(life: Life, group: Group, world: World) -> Generator[Step, LifeEven
                 secured = ended is None
                 continue  # time may have passed: choose among those who are free now
             event = yield Wait(pool)
+            if isinstance(event, Held):  # another one was answered in its place
+                return event
             if event is not WOKEN:
                 return refusals.interrupted(event, life, world, "waiting for a free worker")
             secured = not life.key
+            continue
+        if life.maybe_executed and not offer.spec.idempotent:
+            life.try_not_again(offer)  # it must not do what may have been done
             continue
         life.chosen = offer
         if headers.dry_run:

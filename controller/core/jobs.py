@@ -14,13 +14,13 @@ from controller.core.dispatching import dispatch
 from controller.core.events import Cancelled, DeadlinePassed, Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
 from controller.core.front import front
 from controller.core.keyed import RELEASE, answer_of, error_answer
-from controller.core.securing import ATTACH, LINGER, Again, found
+from controller.core.securing import ATTACH, LINGER, LOOK, Again, found
 from controller.core.stored import AckJob, AppendDead, Appended, AppendJob, DropDead, KeepResult, NakJob
 from controller.core.world import Kept, Life, Outcome, Silent, Steps, Told, World
 from subjects.claims import FINAL, ClaimRecord, ClaimState, StoredAnswer
 from subjects.errors import ErrorKind, Refusal
 
-LOOK, LOOK_KEPT, RESTART = Look(), Look(kept=True), Restart()
+LOOK_KEPT, RESTART = Look(kept=True), Restart()
 # What a later delivery may find otherwise: a job is tried again after one of these, and dead after any other.
 _PASSING = frozenset(
     {
@@ -55,6 +55,11 @@ def submit(life: Life, world: World) -> Steps:
     while True:
         event = yield Put("waiting", over=life.over)
         life.over = False
+        if isinstance(event, Lost):
+            reason = event.reason
+            event = yield LOOK  # a store that takes nothing new may know this job
+            if not isinstance(event, Held):
+                return claim_refusals.not_accepted(reason)
         match event:
             case Won():
                 event = yield LOOK
@@ -82,8 +87,6 @@ def submit(life: Life, world: World) -> Steps:
                 return _accepted(life, duplicate=True)
             case Free():
                 continue
-            case Lost(reason):
-                return claim_refusals.not_accepted(reason)
             case _:
                 pass
         unsure = claim_refusals.not_accepted("JetStream does not acknowledge it")
@@ -113,6 +116,8 @@ def _publish(life: Life, record: ClaimRecord, *, duplicate: bool) -> Generator[S
     event = yield Put("waiting", over=True, published=True)
     if isinstance(event, Free):
         return None
+    if isinstance(event, Held) and event.record.fingerprint != life.fingerprint:
+        return claim_refusals.key_reused(life.request)  # the record that was being written was refused
     return _accepted(life, duplicate=duplicate)
 
 
@@ -126,19 +131,31 @@ def deliver(life: Life, world: World) -> Steps:
     while True:
         match event:
             case Held(record):
+                other = record.fingerprint != life.fingerprint
+                if other and record.state in FINAL:
+                    # It ended before its key could be used again, and only its acknowledgement was lost.
+                    yield Tell(AckJob(life.delivery))
+                    return Silent("a message of an earlier life of its key")
+                if other:
+                    event = yield ATTACH  # perhaps nothing but a claim of somebody here that will be refused
+                    continue
                 if record.state in FINAL:
                     return (yield from _close(life, record))
+                life.earlier = record.attempts > 0
                 lapsed = event.lapsed
                 often = record.attempts >= world.limits.job_attempts
-                if record.state == "waiting" or (lapsed and record.idempotent and not often):
+                free = record.state == "waiting" or (lapsed and record.idempotent)
+                if free and life.cancelled:
+                    event = yield from _end(life, "cancelled", refusals.cancelled(life), record.worker)
+                    event = event if _is_news(event, record) else (yield ATTACH)
+                elif record.state == "waiting" or (free and not often):
                     outcome = yield from _attempt(life, record, world)
                     if not isinstance(outcome, Held):
                         return outcome
-                    # Marked as published just now, it is as free as before.
-                    marked = outcome.record.state == "waiting" and outcome.record.nonce != record.nonce
-                    event = outcome if marked or outcome.record.state in FINAL else (yield ATTACH)
+                    event = outcome if _is_news(outcome, record) else (yield ATTACH)
                 elif record.state == "unknown" or lapsed:
                     event = yield from _end(life, "dead", claim_refusals.outcome_unknown(record), record.worker)
+                    event = event if _is_news(event, record) else (yield ATTACH)
                 else:
                     event = yield ATTACH
             case Won():
@@ -146,10 +163,19 @@ def deliver(life: Life, world: World) -> Steps:
             case Free():
                 # Its record went before it was done, which is nobody's doing here: say so, and run nothing.
                 event = yield from _end(life, "dead", claim_refusals.record_missing(), "")
+            case Cancelled():
+                event = yield LOOK_KEPT  # who cancelled was told so: it must not be run later
             case DeadlinePassed():
                 event = yield ATTACH  # an attempt is bounded, and waiting for a lapse is none
             case _:
                 return Silent("left to its next delivery")
+
+
+def _is_news(event: LifeEvent, record: ClaimRecord) -> bool:
+    """Whether it is worth looking at at once: marked as published just now, a job is as free as before."""
+    if not isinstance(event, Held) or event.record.state in FINAL:
+        return True
+    return event.record.state == "waiting" and event.record.nonce != record.nonce
 
 
 def _attempt(life: Life, record: ClaimRecord, world: World) -> Generator[Step, LifeEvent | None, Outcome | Held]:
@@ -180,6 +206,11 @@ def _attempt(life: Life, record: ClaimRecord, world: World) -> Generator[Step, L
     if life.executed and offer is not None and not offer.spec.idempotent and answer is None:
         assert life.chosen is not None
         unknown = claim_refusals.job_unknown(outcome, life.flights[-1].offer)
+        return (yield from _ended(life, "dead", error_answer(unknown, life), ErrorKind.OUTCOME_UNKNOWN))
+    group = world.registry.groups.get(life.request.capability)
+    if life.earlier and group is not None and not any(offer.spec.idempotent for offer in group.offers):
+        # It was when an attempt before this one was sent.
+        unknown = claim_refusals.outcome_unknown(record)
         return (yield from _ended(life, "dead", error_answer(unknown, life), ErrorKind.OUTCOME_UNKNOWN))
     retryable = outcome.retryable and offer is not None and offer.spec.idempotent
     if (outcome.kind in _PASSING or retryable) and tried < world.limits.job_attempts:
@@ -215,11 +246,14 @@ def _end(life: Life, state: ClaimState, refusal: Refusal, worker: str) -> Genera
     return event
 
 
-def _put_back(life: Life, tried: int, least_s: float) -> Ending:
+def _put_back(life: Life, tried: int, least_s: float) -> Generator[Step, LifeEvent | None, Outcome | Held]:
     """Have it delivered again later. What is not ours any more is left alone."""
-    event = yield Put("waiting", over=life.over)
-    while isinstance(event, Unsure | DeadlinePassed | Cancelled):
-        event = yield LINGER
+    if not life.cancelled:
+        event = yield Put("waiting", over=life.over)
+        while isinstance(event, Unsure | DeadlinePassed | Cancelled):
+            event = yield LINGER
+    if life.cancelled:
+        return (yield from _ended(life, "cancelled", error_answer(refusals.cancelled(life), life)))
     if isinstance(event, Won):
         yield Tell(NakJob(life.delivery, max(least_s, min(_AGAIN_S * 2 ** min(tried, 10), _AGAIN_MOST_S))))
         return Silent("put back")
@@ -273,6 +307,7 @@ def cancel(life: Life, world: World) -> Steps:
         record = event.record
         if not record.job or record.caller != life.request.caller or record.state != "waiting":
             break
+        life.earlier = record.attempts > 0
         refusal = refusals.cancelled(life)
         event = yield Put("cancelled", over=True, answer=error_answer(refusal, life), reason=refusal.kind.suffix)
         if isinstance(event, Won):
@@ -291,14 +326,18 @@ def cancel(life: Life, world: World) -> Steps:
 
 def retry(life: Life, world: World) -> Steps:
     """Have a dead job tried again, because an operator says so."""
+    before: ClaimRecord | None = None
     event = yield LOOK
     if not isinstance(event, Held | Free):
         return claim_refusals.not_accepted(event.reason if isinstance(event, Lost) else "JetStream does not answer")
+    if isinstance(event, Held) and event.record.fingerprint != life.fingerprint:
+        return claim_refusals.other_life(life.claim_key)
     if isinstance(event, Held) and event.record.state == "waiting" and not event.record.published:
         pass  # an earlier retry came no further
     elif isinstance(event, Held) and event.record.state != "dead":
         return claim_refusals.not_dead(life.claim_key, event.record.state)
     else:
+        before = event.record if isinstance(event, Held) else None
         event = yield Put("waiting", over=True)
         if not isinstance(event, Won):
             return claim_refusals.not_accepted("somebody else was quicker, or the store does not answer")
@@ -308,6 +347,8 @@ def retry(life: Life, world: World) -> Steps:
     if outcome is None:
         return claim_refusals.not_accepted("its record went meanwhile")
     if isinstance(outcome, Refusal):
+        if before is not None:  # as it was, for whoever asks for its result
+            yield Put("dead", over=True, answer=before.answer, reason=before.reason)
         return outcome
     yield Tell(DropDead(life.dead_seq))
     return Told({"dead": [{"job_id": life.claim_key, "status": "accepted"}]})

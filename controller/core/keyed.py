@@ -14,7 +14,7 @@ from controller.core.pools import Group
 from controller.core.securing import LINGER, Again, found
 from controller.core.world import Kept, Life, Outcome, Silent, Steps, World
 from subjects.answers import Frame, Result
-from subjects.claims import StoredAnswer, StoredError, fingerprint
+from subjects.claims import ClaimRecord, StoredAnswer, StoredError, fingerprint
 from subjects.errors import PROBLEM_CONTENT_TYPE, ErrorKind, Refusal, problem_body
 
 RELEASE = Release()
@@ -69,7 +69,7 @@ def _settle(life: Life, world: World, outcome: Outcome, answer: StoredAnswer) ->
         match event:
             case Won():
                 return outcome
-            case Held(record) if record.state == "unknown" and record.owner == world.owner:
+            case Held(record) if _may_settle(record, life, world):
                 event = yield Put("done", over=True, answer=answer)
             case Held():
                 ended = yield from found(life, world, event)
@@ -92,6 +92,11 @@ def _settle(life: Life, world: World, outcome: Outcome, answer: StoredAnswer) ->
                 event = yield LINGER
             case _:
                 return Silent("the answer could not be stored") if life.replied else claim_refusals.unstored()
+
+
+def _may_settle(record: ClaimRecord, life: Life, world: World) -> bool:
+    """Whether it is this request's own outcome that nobody knew."""
+    return record.state == "unknown" and record.owner == world.owner and record.fingerprint == life.fingerprint
 
 
 def answer_of(life: Life, outcome: Outcome, world: World) -> StoredAnswer | None:

@@ -92,7 +92,9 @@ class Lives:
         return Life(request, world.now, world.now + self._patience_s(request), trace_id, ids[:16])
 
     def _patience_s(self, request: Request) -> float:
-        timeout_ms = request.headers.timeout_ms or self.world.timeouts.timeout_ms(request.capability)
+        # A job's own time bounds each attempt, and neither its acceptance nor an operator's word.
+        own_ms = None if request.action in ("submit", "retry") else request.headers.timeout_ms
+        timeout_ms = own_ms or self.world.timeouts.timeout_ms(request.capability)
         return (timeout_ms - self.world.stalled_ms) / 1000
 
     def _stands_under(self, life: Life, job_id: str) -> None:
@@ -111,6 +113,7 @@ class Lives:
         """Run a life until it waits for the world again, or ends."""
         if life.flight is not None and not life.flight.sent and event is not WON:
             self._flights.withdraw(life.flight)
+        self._waiting.leave(life)
         while True:
             steps = life.steps
             if steps is None:

@@ -146,7 +146,7 @@ def hung(offer: Offer) -> Refusal:
 
 def deadline(life: Life, where: str, now: float) -> Refusal:
     """504, with where the time was spent."""
-    spent_ms, maybe = round((now - life.arrived_at) * 1000), life.executed > 0
+    spent_ms, maybe = round((now - life.arrived_at) * 1000), life.maybe_executed
     done = "The work may have been done." if maybe else "Nothing ran."
     detail = (
         f"The time ran out after {spent_ms} ms, {where}. {done} If that was too short, send a larger Crank-Timeout-Ms."
@@ -156,14 +156,14 @@ def deadline(life: Life, where: str, now: float) -> Refusal:
 
 def cancelled(life: Life) -> Refusal:
     """499."""
-    maybe = life.executed > 0
+    maybe = life.maybe_executed
     done = "the work may have been done" if maybe else "nothing ran"
     return Refusal(ErrorKind.CANCELLED, f"The caller cancelled; {done}.", maybe_executed=maybe)
 
 
 def closing(life: Life) -> Refusal:
     """503: the controller stops, and its patience with what it accepted is over."""
-    maybe = life.executed > 0
+    maybe = life.maybe_executed
     done = "The work may have been done." if maybe else "Nothing ran; send it again."
     detail = f"The controller is stopping and gave this request up. {done}"
     return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=BUSY_RETRY_AFTER_MS, maybe_executed=maybe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controller.core import claim_refusals, refusals
+from controller.core.claim_states import HELD
 from controller.core.commands import Ask, Look, Observe, Pause, Put, Release
 from controller.core.events import DeadlinePassed, Free, Held, Lost, VerdictReached, Won
 from controller.core.world import Life, Steps, Told, World
@@ -21,14 +22,18 @@ def resolve(life: Life, world: World) -> Steps:
     event = yield Look()
     if isinstance(event, Lost):
         return claim_refusals.unreadable(event.reason)
-    if not isinstance(event, Held):
+    if isinstance(event, Free):
         return claim_refusals.no_such_job(life.claim_key)
+    if not isinstance(event, Held):
+        return claim_refusals.unreadable("the store does not answer")
     record = event.record
     if record.state in ("waiting", "dispatching") and not event.lapsed:
         yield Observe()
         return claim_refusals.still_leased(record)
     if record.state not in ("unknown", "waiting", "dispatching") or record.job:
         return claim_refusals.settled(life.claim_key, record.state)
+    if record.state == "waiting" and life.given is not None:
+        return claim_refusals.never_ran(life.claim_key)
     life.over = True
     if life.given is not None:
         if record.state != "unknown":
@@ -40,12 +45,14 @@ def resolve(life: Life, world: World) -> Steps:
             return claim_refusals.unreadable("somebody else wrote meanwhile, or the store does not answer")
         return Told({"resolved": [{"job_id": life.claim_key, "state": "done"}]})
     yield Release()
-    while isinstance(event, Held):
+    while isinstance(event, Held) and event.record.nonce == record.nonce:
         event = yield Pause(_LOOK_AGAIN_S)
         if isinstance(event, DeadlinePassed):
             return claim_refusals.unreadable("the store does not answer")
         event = yield Look()
-    if not isinstance(event, Free):
+    # Nothing but a release has an unknown outcome followed by a new claim.
+    anew = isinstance(event, Held) and record.state == "unknown" and event.record.state in HELD
+    if not isinstance(event, Free) and not anew:
         return claim_refusals.unreadable("the store does not answer")
     warning = "The first attempt may still be running: whoever uses the key again may have it done twice."
     return Told({"resolved": [{"job_id": life.claim_key, "state": "released", "warning": warning}]})

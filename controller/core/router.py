@@ -182,6 +182,7 @@ class Router(Lives):
             return
         for life in list(lives):
             if life.steps is not None:
+                life.cancelled = True
                 self._resume(life, CANCELLED)
         if not event.reply:
             return

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from controller.core import claim_refusals, refusals
-from controller.core.commands import Attach, Linger, Observe, Put, Reply, Step
+from controller.core.commands import Attach, Linger, Look, Observe, Put, Reply, Step
 from controller.core.events import Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
 from controller.core.fleet import Offer
 from controller.core.world import Kept, Life, Outcome, Silent, World
 from subjects.claims import ClaimRecord, ClaimState
 from subjects.errors import Refusal
 
-ATTACH, LINGER, OBSERVE = Attach(), Linger(), Observe()
+ATTACH, LINGER, LOOK, OBSERVE = Attach(), Linger(), Look(), Observe()
 
 
 class Again:
@@ -35,13 +35,16 @@ def secure(life: Life, world: World, state: ClaimState, offer: Offer | None = No
     life.over = False
     match event:
         case Won():
+            life.known = True
             return AGAIN if offer is not None and not (life.flight is not None and world.serves(offer)) else None
         case Free():
             return AGAIN
         case Held():
             return (yield from found(life, world, event))
         case Lost(reason):
-            return claim_refusals.unprotected(life, reason)
+            # A store that takes nothing new may still know this key.
+            ended = None if life.known else (yield from standing(life, world))
+            return claim_refusals.unprotected(life, reason) if ended is None else ended
         case Unsure():
             refusal = claim_refusals.unprotected(life, "JetStream does not acknowledge the claim")
         case _:
@@ -51,6 +54,21 @@ def secure(life: Life, world: World, state: ClaimState, offer: Offer | None = No
     yield Reply(refusal)
     yield LINGER  # whatever comes of it, nothing ran; what is ours is released
     return Silent("the claim was not acknowledged in time")
+
+
+def standing(life: Life, world: World) -> Secured:
+    """What a request gets by what stands under its key, where it can go no further itself; None: nothing does."""
+    life.known = True
+    event = yield LOOK
+    match event:
+        case Held():
+            return (yield from found(life, world, event))
+        case Free():
+            return None
+        case Lost(reason):
+            return claim_refusals.unprotected(life, reason)
+        case _:
+            return refusals.interrupted(event, life, world, "reading what stands under the key")
 
 
 def found(life: Life, world: World, held: Held) -> Secured:
@@ -63,7 +81,8 @@ def found(life: Life, world: World, held: Held) -> Secured:
     while True:
         record = held.record
         if record.fingerprint != life.fingerprint:
-            return claim_refusals.key_reused(life.request)
+            return (claim_refusals.displaced if life.executed else claim_refusals.key_reused)(life.request)
+        life.earlier = record.state != "waiting" or record.attempts > 0
         if record.answer is not None and record.state in ("done", "dead"):
             return Kept(record.answer)
         if record.state not in ("waiting", "dispatching"):
@@ -76,7 +95,7 @@ def found(life: Life, world: World, held: Held) -> Secured:
             event = yield from _call_unknown(life, record)
             if event is None:
                 return claim_refusals.ended_without_answer(record)
-        elif life.request.headers.on_duplicate == "reject":
+        elif life.request.headers.on_duplicate == "reject" and not life.executed:
             yield OBSERVE
             return claim_refusals.in_progress(record)
         else:
@@ -85,6 +104,7 @@ def found(life: Life, world: World, held: Held) -> Secured:
             case Held():
                 held = event
             case Free():
+                life.earlier = False
                 return AGAIN
             case Lost(reason):
                 return claim_refusals.unprotected(life, reason)

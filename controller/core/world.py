@@ -149,6 +149,12 @@ class Life(msgspec.Struct, eq=False):
     flights: list[Flight] = msgspec.field(default_factory=list)
     executed: int = 0
     """Dispatches that may have run."""
+    earlier: bool = False
+    """Whether another request or attempt under its key may have run."""
+    known: bool = False
+    """Whether what stands under its key was read or written for it."""
+    cancelled: bool = False
+    """Whether its caller was told that it is."""
     tried: set[str] | None = None
     """Workers that are not asked again for this request."""
     frames: int = 0
@@ -174,6 +180,11 @@ class Life(msgspec.Struct, eq=False):
     """The answer that an operator gives."""
     dead_seq: int = 0
     """The message among the dead that it is about."""
+
+    @property
+    def maybe_executed(self) -> bool:
+        """Whether what it asks for may have been done."""
+        return self.executed > 0 or self.earlier
 
     @property
     def lingers(self) -> bool:

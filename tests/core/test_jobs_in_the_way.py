@@ -146,28 +146,17 @@ def test_a_retry_that_came_no_further_leaves_the_job_dead() -> None:
 
 def test_a_job_that_is_done_before_it_is_marked_as_accepted_is_accepted_all_the_same() -> None:
     """What it was marked for is over."""
-    one, other = house(), Stores()
-    one.answers_claims = False
-    one.submit(idempotency_key="k")
-    perform, lives = one.stores.perform, []
-
-    def late(command: object) -> Any:
-        if isinstance(command, AppendJob):
-            lives.append(command.life)
-            return None
-        return perform(command)  # type: ignore[arg-type]
-
-    one.stores.perform = late  # type: ignore[method-assign]
+    stores = Stores()
+    one, two = house(stores), house(stores, "c-2")
+    perform, late = stores.perform, []
+    stores.perform = lambda c: late.append(c) if isinstance(c, AppendJob) else perform(c)  # type: ignore[func-returns-value, method-assign]
+    first = one.submit(idempotency_key="k")
     again = one.submit(idempotency_key="k")
-    assert len(lives) == 1
-    elsewhere = house(other, "c-2")
-    elsewhere.submit(idempotency_key="k")
-    elsewhere.answers(elsewhere.deliver(next(iter(other.jobs.values()))))
-    one.stores.last, one.stores.seq = other.last, other.seq
-    one.store_answers()
-    one.feed(Appended(lives[0], None))
-    assert told(again)["status"] == "accepted"
-    assert one.stores.only().state == "done"
+    two.answers(two.deliver(late[0]))
+    for command in late:
+        one.feed(Appended(command.life, None))
+    assert (told(first)["status"], told(again)["status"]) == ("accepted", "accepted")
+    assert stores.only().state == "done"
 
 
 def test_a_claim_that_is_acknowledged_late_is_renewed_before_anything_is_sent() -> None:
@@ -334,3 +323,15 @@ def test_an_outcome_that_nobody_knows_of_a_key_that_was_released_is_not_written(
     one.advance(20.0)
     assert first.kind is ErrorKind.WORKER_LOST
     assert one.stores.states == ["dispatching", ""]
+
+
+def test_a_job_whose_first_submit_lost_its_key_to_another_payload_is_not_accepted() -> None:
+    """It was submitted a second time before the first one was refused."""
+    one, other = house(), house(Stores(), "c-2")
+    one.answers_claims = False
+    first, again = one.submit(idempotency_key="k"), one.submit(idempotency_key="k")
+    other.answers(other.request(body=b"[1]", idempotency_key="k"))
+    one.stores.last, one.stores.seq = other.stores.last, other.stores.seq
+    one.store_answers()
+    one.store_answers()
+    assert (first.kind, again.kind) == (ErrorKind.KEY_REUSED, ErrorKind.KEY_REUSED)

@@ -637,3 +637,23 @@ def test_a_woken_owner_does_not_wait_for_an_answer_that_is_stored_already() -> N
     one.advance(2.0)
     assert body_of(first) == b"second"
     assert [c.control.op for c in of_kind(one.log, SendControl)] == ["cancel"]
+
+
+def test_a_queued_owner_is_told_of_an_answer_that_is_stored_already() -> None:
+    """It was called over while it stood still; it waits for no worker any more, and takes nobody's place."""
+    stores = Stores()
+    one, two = House(timeout_ms=100_000, stores=stores), House(timeout_ms=100_000, stores=stores, name="c-2", seed=2)
+    for each in (one, two):
+        each.register("w-1")
+        each.beating = {"w-1"}
+    busy = one.request()
+    queued = one.request(idempotency_key="k")
+    second = two.request(idempotency_key="k")
+    two.advance(22.0)
+    two.answers(second, Result(b"second"))
+    one.now += 22.0
+    one.feed(Stalled(22_000))
+    one.advance(2.0)
+    assert body_of(queued) == b"second"
+    one.answers(busy)
+    assert one.request().dispatches

@@ -329,6 +329,7 @@ def test_the_place_of_a_request_is_kept_while_its_key_is_claimed() -> None:
     assert not quick.dispatches
     house.stores.away = "no space left"
     house.store_answers()
+    house.store_answers()  # whether it holds the key already
     assert keyed.kind is ErrorKind.STORE_UNAVAILABLE
     assert quick.dispatches
 

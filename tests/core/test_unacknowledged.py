@@ -100,3 +100,21 @@ def test_who_waits_for_a_record_that_could_not_be_read_sees_it_as_soon_as_it_can
     one.answers_claims = True
     one.advance(6.0)
     assert call.dispatches
+
+
+def test_a_job_that_waits_no_more_takes_no_worker_from_those_who_do() -> None:
+    """Its time is over, and that it is put back is not acknowledged yet."""
+    one = House(timeout_ms=10_000)
+    one.register("w-1", spec())
+    one.beating = {"w-1"}
+    first = one.request(timeout_ms=60_000)
+    one.submit(idempotency_key="k")
+    one.deliver(next(iter(one.stores.jobs.values())))
+    second = one.request(timeout_ms=60_000)
+    one.answers_claims = False
+    one.advance(10.5)
+    one.answers(first)
+    assert second.dispatches
+    one.answers_claims = True
+    one.store_answers()
+    assert [delivery for what, delivery in one.stores.acks if what == "nak"]

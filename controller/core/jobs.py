@@ -277,7 +277,7 @@ def result(life: Life, world: World) -> Steps:
     """A job's outcome, for its own caller, as soon as there is one."""
     job_id = life.claim_key
     event = yield LOOK_KEPT
-    status = "queued"
+    status = ""
     while True:
         match event:
             case Held(record):
@@ -293,8 +293,10 @@ def result(life: Life, world: World) -> Steps:
                 return claim_refusals.no_such_job(job_id)
             case Lost(reason):
                 return claim_refusals.unreadable(reason)
-            case DeadlinePassed():
+            case DeadlinePassed() if status:
                 return Told({"job_id": job_id, "status": status}, status)
+            case DeadlinePassed():
+                return claim_refusals.unreadable("the store did not answer in the time given")
             case _:
                 return refusals.interrupted(event, life, world, "waiting for the job")
 

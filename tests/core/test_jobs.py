@@ -468,3 +468,12 @@ def test_a_controller_that_stops_pulls_no_more() -> None:
     one.feed(Closing())
     one.feed(JobsKnown(HELLO))
     assert not of_kind(one.log, PullJobs)
+
+
+def test_a_wait_that_ends_before_the_record_was_read_tells_no_status() -> None:
+    """Nobody knows whether there is such a job."""
+    one = house()
+    one.answers_claims = False
+    asked = one.result("a" * 52, timeout_ms=10)
+    one.advance(0.1)
+    assert asked.kind is ErrorKind.STORE_UNAVAILABLE

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.core.commands import Authorize
+from controller.core.world import Life, Steps, World
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -43,3 +44,20 @@ def test_the_same_seed_and_events_give_the_same_commands() -> None:
             chaos.step(name, seed)
         runs.append(_told(chaos))
     assert runs[0] == runs[1]
+
+
+def test_a_life_that_goes_round_in_circles_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of that kind is told, and the router serves on."""
+    from controller.core import lives
+    from controller.core.commands import Release
+
+    def circles(life: Life, world: World) -> Steps:
+        while True:
+            yield Release()
+
+    house = House()
+    house.register("w-1")
+    monkeypatch.setitem(lives.LIVES, "result", circles)
+    with pytest.raises(RuntimeError, match="goes round in circles"):
+        house.result("a" * 52)
+    assert house.request().dispatches

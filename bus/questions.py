@@ -13,6 +13,8 @@ from bus.connection import Bus, Subscription
 # How long an answer may take before a question is asked again.
 PATIENCE_S = 2.0
 _DRAIN_POLL_S = 0.01
+# A JetStream that falls behind may not fill the memory with what waits for it; one that works has a few hundred open.
+_MOST_OPEN = 20_000
 _NO_RESPONDERS = b"NATS/1.0 503"
 
 
@@ -76,6 +78,8 @@ class Questions:
 
     def ask(self, question: Question) -> bool:
         """Ask; False when it cannot leave, and then nothing is kept of it."""
+        if len(self._open) >= _MOST_OPEN:
+            return False
         self._serial += 1
         reply = f"{self._inbox}{self._serial}"
         if not self._bus.publish(question.subject, question.body, question.headers, reply):
@@ -92,6 +96,8 @@ class Questions:
         size = len(question.body) + len(question.headers or b"")
         if size > self._bus.max_payload_bytes:
             return f"{size} bytes are more than the NATS server takes; raise its max_payload"
+        if len(self._open) >= _MOST_OPEN:
+            return f"JetStream falls behind: {_MOST_OPEN} questions to it are not answered yet"
         return "the NATS server does not read what it is sent"
 
     def ask_later(self, question: Question, after_s: float) -> None:

@@ -193,3 +193,20 @@ async def test_a_store_that_stops_does_not_wait_for_ever(probe: Probe, peer: Pee
     await asyncio.sleep(0.1)
     async with asyncio.timeout(5):
         await probe.store.stop()
+
+
+async def test_a_jetstream_that_falls_behind_is_given_no_more_than_a_bound(
+    probe: Probe, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is more is refused for certain, in words; those that wait are stored when it answers again."""
+    monkeypatch.setattr(bus.questions, "_MOST_OPEN", 8)
+    written = [record() for _ in range(12)]
+    for number, one in enumerate(written):
+        probe.put(f"k-{number}", one)
+    refused = [event for event in probe.events if isinstance(event, ClaimFailed)]
+    assert 4 <= len(refused) < 12
+    assert {"JetStream falls behind: 8 questions to it are not answered yet"} == {event.reason for event in refused}
+    peer.writes[:] = [DONE] * 12
+    nonces = {one.nonce for one in written} - {event.nonce for event in refused}
+    assert {type(await probe.outcome(nonce)) for nonce in nonces} == {ClaimStored}
+    assert isinstance(await probe.written("k-13", record()), ClaimStored)

@@ -91,7 +91,7 @@ def _wrong_answers(story: Story) -> Iterator[str]:
         # What is under way on a connection that breaks is lost; that it can be seen is what numbers are for.
         if attempt.misnumbered and not (attempt.lack and _server_felt(story, attempt)):
             yield f"{attempt.request_id}: {attempt.misnumbered}"
-        if attempt.outcome == "answer" and attempt.what == "request":
+        if attempt.outcome == "answer" and attempt.what == "request" and not attempt.lack:
             did = ran.get(attempt.execution)
             if did is None or did.operation != attempt.operation or did.id not in story.ended:
                 yield f"{attempt.request_id}: nobody did what its answer says: {attempt.body[:200]!r}"

@@ -91,6 +91,8 @@ class Claims(dict[str, Claim]):
             # Past half a lease nothing is done on the strength of it before it is renewed.
             and now - claim.confirmed_at < record.lease_s / 2
         ):
+            if step.offer is not None:  # stored with the next write, which is soon enough to say who may have run it
+                claim.record = msgspec.structs.replace(record, worker=step.offer.worker.id)
             self._spend(claim, step)
             return WON
         if record is not None and not may(record.state, step.state):
@@ -214,7 +216,7 @@ class Claims(dict[str, Claim]):
         claim.seq, claim.record, claim.mine, claim.out = event.seq, claim.out, claim.holder is not None, None
         claim.confirmed_at = claim.unchanged_since = claim.read_at = claim.out_at
         if claim.record.state == "done":
-            self.world.kept.put(claim.record)
+            self.world.kept.put(claim.record, self.world.now - claim.out_at)
         if claim.release:
             claim.release = False
             self._emit(ReleaseClaim(claim.key, claim.seq))

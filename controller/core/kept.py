@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 from cachetools import TLRUCache
 
 from subjects.claims import ClaimRecord
 
 # What an entry takes beside its body, by measurement of a small one.
 _OVERHEAD_BYTES = 1500
+# An acknowledgement takes less, as nearly always: so much longer than its store this memory may keep an answer.
+_SLIGHT_S = 0.1
 
 
 def _size(record: ClaimRecord) -> int:
@@ -40,7 +43,9 @@ class KeptRecords:
         record: ClaimRecord | None = self._cache.get((caller, capability, key))
         return record
 
-    def put(self, record: ClaimRecord) -> None:
-        """Keep it, if it is not larger than everything that may be kept."""
+    def put(self, record: ClaimRecord, age_s: float = 0.0) -> None:
+        """Keep it, if it is not larger than everything that may be kept. It was stored up to ``age_s`` ago."""
+        if age_s > _SLIGHT_S:
+            record = msgspec.structs.replace(record, window_s=record.window_s - age_s)
         if _size(record) <= self._cache.maxsize:
             self._cache[record.caller, record.capability, record.key] = record

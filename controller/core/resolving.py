@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from controller.core import claim_refusals, refusals
 from controller.core.claim_states import HELD
 from controller.core.commands import Ask, Look, Observe, Pause, Put, Release
 from controller.core.events import DeadlinePassed, Free, Held, Lost, VerdictReached, Won
 from controller.core.world import Life, Steps, Told, World
+from subjects.tokens import CapabilityId
 
 _LOOK_AGAIN_S = 0.05
 
 
 def resolve(life: Life, world: World) -> Steps:
     """Store the answer that the operator gives, or forget the key."""
-    event = yield Ask()
-    if not isinstance(event, VerdictReached):
-        return refusals.interrupted(event, life, world, "waiting for the policy engine")
-    life.verdict = event.verdict
-    if not event.verdict.allow:
-        return refusals.denied(life.request, event.verdict)
     event = yield Look()
+    if isinstance(event, Held):
+        # Whether an operator may is a question about what the claim is of, and not about what they say that it is.
+        life.request = msgspec.structs.replace(life.request, capability=CapabilityId(event.record.capability))
+    if not isinstance(event, Held | Free | Lost):
+        return claim_refusals.unreadable("the store does not answer")
+    asked = yield Ask()
+    if not isinstance(asked, VerdictReached):
+        return refusals.interrupted(asked, life, world, "waiting for the policy engine")
+    life.verdict = asked.verdict
+    if not asked.verdict.allow:
+        return refusals.denied(life.request, asked.verdict)
     if isinstance(event, Lost):
         return claim_refusals.unreadable(event.reason)
     if isinstance(event, Free):
         return claim_refusals.no_such_job(life.claim_key)
-    if not isinstance(event, Held):
-        return claim_refusals.unreadable("the store does not answer")
     record = event.record
     if record.state in ("waiting", "dispatching") and not event.lapsed:
         yield Observe()

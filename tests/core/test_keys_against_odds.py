@@ -10,7 +10,7 @@ from harness import BUSY, DONE, HELLO, House, spec
 from stores import Stores
 
 from controller.core.events import Closing, ResolveAsked
-from controller.core.model import Request
+from controller.core.model import Request, Verdict
 from controller.core.stored import ReleaseClaim, StoreLevel
 from controller.core.world import Limits
 from subjects.answers import Fault, Result
@@ -265,3 +265,48 @@ def test_what_may_have_run_is_sent_to_nobody_who_must_not_run_it_twice() -> None
     one.answers(call, Fault(500, "later", retryable=True))
     assert call.workers == ["w-1"]
     assert call.kind is ErrorKind.WORKER_ERROR
+
+
+def test_the_policy_is_asked_about_the_capability_whose_claim_is_resolved() -> None:
+    """Whatever the operator says that it is, and nothing when it names the claim alone."""
+    one, two = trio()
+    one.request(idempotency_key="k")
+    two.request(idempotency_key="k")
+    two.advance(30.0)
+    asked: list[tuple[str, str]] = []
+    deny = Verdict(allow=False, reason="not yours", valid_for_s=1.0)
+    two.policy = lambda request: asked.append((request.caller, request.capability)) or deny  # type: ignore[func-returns-value]
+    assert replied(two, resolve(two, None)).refusal.kind is ErrorKind.POLICY_DENIED
+    assert asked == [("op", HELLO)]
+    assert one.stores.only().state == "unknown"
+
+
+def test_an_unknown_outcome_names_the_worker_that_may_have_run_it() -> None:
+    """And not the one that said that it is busy."""
+    (one,) = trio({}, {}, count=1)
+    call = one.request(idempotency_key="k")
+    one.answers(call, BUSY)
+    busy, ran = call.workers
+    one.deregister(ran)
+    one.beating.discard(ran)
+    one.advance(10.0)
+    assert one.stores.only().state == "unknown"
+    again = one.request(idempotency_key="k")
+    assert ran in again.refusal.detail
+    assert busy not in again.refusal.detail
+
+
+def test_an_answer_that_was_acknowledged_late_is_kept_no_longer_than_the_store_does() -> None:
+    """Its window began when it was stored, which nobody here saw."""
+    one = House(timeout_ms=100_000, limits=Limits(window_s=40.0))
+    one.register("w-1")
+    one.beating = {"w-1"}
+    call = one.request(idempotency_key="k")
+    one.answers_claims = False
+    one.answers(call)
+    one.advance(30.0)
+    one.answers_claims = True
+    one.store_answers()
+    assert call.answer.body == DONE.body
+    one.advance(11.0)
+    assert one.world.kept.get("ann", HELLO, "k") is None

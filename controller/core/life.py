@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from controller.core import jobs, resolving
+from controller.core import accepting, jobs, resolving
 from controller.core.dispatching import dispatch
 from controller.core.events import Held
 from controller.core.front import front
@@ -35,10 +35,10 @@ def live(life: Life, world: World) -> Steps:
 
 LIVES: dict[Action, Callable[[Life, World], Steps]] = {
     "request": live,
-    "submit": jobs.submit,
+    "submit": accepting.submit,
     "job": jobs.deliver,
     "result": jobs.result,
     "cancel": jobs.cancel,
-    "retry": jobs.retry,
+    "retry": accepting.retry,
     "resolve": resolving.resolve,
 }

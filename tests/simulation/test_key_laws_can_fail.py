@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from planted import DEFECTS, breaks, first_broken
 
 from controller.core import claims as claims_module
+from controller.core import accepting
 from controller.core import jobs as jobs_module
 from controller.core import keyed as keyed_module
 from controller.core import records as records_module
@@ -206,7 +207,7 @@ def accepts_a_job_and_drops_it(monkeypatch: pytest.MonkeyPatch) -> None:
         yield from ()
         return Told({"job_id": life.claim_key, "status": "accepted", "duplicate": duplicate})
 
-    monkeypatch.setattr(jobs_module, "_publish", publish)
+    monkeypatch.setattr(accepting, "_publish", publish)
 
 
 @breaks("job-ends")

@@ -9,8 +9,8 @@ import test_laws_can_fail as others
 from msgspec.structs import replace
 from planted import DEFECTS, breaks, first_broken
 
-from controller.core import claims as claims_module
 from controller.core import accepting
+from controller.core import claims as claims_module
 from controller.core import jobs as jobs_module
 from controller.core import keyed as keyed_module
 from controller.core import records as records_module

@@ -14,7 +14,7 @@ from subjects.tokens import CapabilityId
 # What share of requests has a key, or is about a job; what share of keys was used before, and stands for a job.
 _KEYED, _ABOUT, _REPEATED, _SUBMITS = 0.15, 0.03, 0.6, 0.3
 # A controller freezes just before it sends so many of those with a key.
-_FROZEN = 0.02
+_FROZEN = 0.004
 # Requests a second, for a while each: calm, everyday, busy, a rush.
 _RATES = (3.0, 10.0, 30.0, 30.0, 60.0, 60.0, 300.0)
 _A_WHILE_S = 1.5

@@ -209,7 +209,13 @@ def knows_no_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
 @breaks("no-second-run")
 def runs_anything_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever ends badly is tried again."""
-    monkeypatch.setattr(dispatching, "_again_or", lambda *args, retryable: Again())
+
+    def again(refusal: Any, life: Life, offer: Offer, world: Any, *, retryable: bool) -> Again:
+        life.try_not_again(offer)
+        return Again()
+
+    monkeypatch.setattr(dispatching, "_again_or", again)
+    monkeypatch.setattr(Life, "maybe_executed", False)
 
 
 @breaks("attempts")
@@ -320,7 +326,17 @@ def one_worker(whom: Whom, kind: str) -> Plan:
     return Plan(1, (1, 2), (1,), False, (Trouble(2.5, whom, 1, kind, 8.0), *calls))
 
 
-PLANS = (one_worker("worker", "cut"), one_worker("worker", "kill"), one_worker("controller", "freeze"))
+def twins() -> Plan:
+    """Requests that take long under one id, some of which are cancelled."""
+    slow = (Mishap("work", 1, "slow"),)
+    calls = tuple(
+        Call(3.0 + n / 20, n, CapabilityId("run:pure"), twin=True, cancel_after_s=0.1 if n % 3 else None, mishaps=slow)
+        for n in range(1, 30)
+    )
+    return Plan(1, (1,), (1, 2, 3), False, calls)
+
+
+PLANS = (one_worker("worker", "cut"), one_worker("worker", "kill"), one_worker("controller", "freeze"), twins())
 HERE = dict(DEFECTS)
 
 

@@ -39,7 +39,8 @@ from simulation.laws import Broken
 from simulation.obligation import BAD
 from simulation.process import Process
 from simulation.registry_log import RegistryLog
-from simulation.watch import Watch, WatchedRouter
+from simulation.watch import Watch
+from simulation.watched import WatchedRouter
 from subjects.answers import Answer as WorkersAnswer
 from subjects.answers import NotRun
 from subjects.tokens import CapabilityId, DispatchId, WorkerId
@@ -53,8 +54,6 @@ DEFAULT_TIMEOUT_MS = 1000
 LIMITS = Limits(queue_limit=5, max_attempts=3, lease_s=LEASE_S, window_s=WINDOW_S, job_attempts=4)
 # How long it waits, when it is to stop, for what it accepted.
 _DRAIN_S = (0.02, 3.0)
-# A clock that runs wrong, by more than any real one.
-_FAST, _SLOW = 1.3, 0.7
 # Longer than a lease, mostly.
 _GAP_S = (0.5, 12.0)
 _SLOW_VERDICT_S = (0.001, 0.1)
@@ -140,29 +139,13 @@ class Controller(Process):
 
     def troubles(self) -> dict[str, Callable[[float], bool]]:
         """Those of any process, and its own."""
-        pace = {"fast": self._run_at(_FAST), "slow": self._run_at(_SLOW), "jump": self._jump}
-        return {**super().troubles(), "stop": self.stop, **pace}
+        return {**super().troubles(), "stop": self.stop, "fast": self.fast, "slow": self.slow, "jump": self.jump}
 
-    def _run_at(self, rate: float) -> Callable[[float], bool]:
-        def trouble(for_s: float) -> bool:
-            """Its machine's clock runs wrong."""
-            self._set_pace(rate)
-            self.clock.after(for_s, self._set_pace, 1.0)
-            return True
-
-        return trouble
-
-    def _set_pace(self, rate: float) -> None:
-        self.own.run_at(rate)
+    def clock_changed(self, jumped_s: float) -> None:
+        """Its timer stands at another time of the world."""
+        if jumped_s and self.frozen_at is None:
+            self.watch.stood_still(self.own.now, jumped_s)
         self.wake_at(self._armed)
-
-    def _jump(self, by_s: float) -> bool:
-        """Its machine's clock shows more at once."""
-        self.own.jump(by_s)
-        if self.frozen_at is None:
-            self.watch.stood_still(self.own.now, by_s)
-        self.wake_at(self._armed)
-        return True
 
     def stop(self, for_s: float) -> bool:
         """Leave the queue group, finish what was accepted, say goodbye; start again after ``for_s``."""

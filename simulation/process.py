@@ -1,6 +1,7 @@
-"""Owns what a process can suffer: being killed and started again, frozen, cut off. Controllers and workers are some.
+"""Owns what a process can suffer: being killed and started again, frozen, cut off, and given a clock that runs wrong.
 
-While it is frozen, what arrives and what is due waits for it. While it is cut off, what arrives is lost.
+Controllers and workers are some. While it is frozen, what arrives and what is due waits for it. While it is cut off,
+what arrives is lost.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from typing import Any
 
 from simulation.clock import Clock, OwnClock
 from simulation.network import PING_S
+
+# A clock that runs wrong, by more than any real one.
+_FAST, _SLOW = 1.3, 0.7
 
 
 class Process:
@@ -124,3 +128,29 @@ class Process:
 
     def connected_again(self) -> None:
         """The connection is back."""
+
+    def fast(self, for_s: float) -> bool:
+        """Its machine's clock runs too fast."""
+        return self._runs_at(_FAST, for_s)
+
+    def slow(self, for_s: float) -> bool:
+        """Its machine's clock runs too slow."""
+        return self._runs_at(_SLOW, for_s)
+
+    def _runs_at(self, rate: float, for_s: float) -> bool:
+        self._set_pace(rate)
+        self.clock.after(for_s, self._set_pace, 1.0)
+        return True
+
+    def _set_pace(self, rate: float) -> None:
+        self.own.run_at(rate)
+        self.clock_changed(0.0)
+
+    def jump(self, by_s: float) -> bool:
+        """Its machine's clock shows more at once."""
+        self.own.jump(by_s)
+        self.clock_changed(by_s)
+        return True
+
+    def clock_changed(self, jumped_s: float) -> None:
+        """What was to happen at a time of its own happens at another time of the world."""

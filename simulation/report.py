@@ -27,8 +27,8 @@ def show(console: Console, plan: Plan, result: Result, took_s: float) -> None:
     for place, kinds in _by_place(result.faults).items():
         table.add_row(f"  {place}", kinds)
     table.add_row("keys and jobs", "")
-    for what, count in result.keys.items():
-        table.add_row(f"  {what}", f"{count:,}")
+    for place, kinds in _by_place(result.keys).items():
+        table.add_row(f"  {place}", kinds)
     table.add_row("virtual time", f"{result.virtual_s:,.0f} s")
     table.add_row("real time", f"{took_s:,.1f} s")
     table.add_row("requests a second", f"{result.requests / took_s:,.0f}")

@@ -1,6 +1,6 @@
 """Owns the witness of one controller: what it was told and what it sends, judged without looking at what it thinks.
 
-``WatchedRouter`` shows it every event before the core sees it; ``simulation.controllers`` every command.
+``watched`` shows it every event before the core sees it; ``simulation.controllers`` every command.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from controller.core.commands import Answer, Command, Dispatch, Refuse, Send
+from controller.core.commands import Answer, Dispatch, Refuse
 from controller.core.events import (
     Answered,
     CancelAsked,
@@ -25,23 +25,17 @@ from controller.core.model import DecisionRecord, Request
 from controller.core.retries import MINIMUM_PER_S, SHARE
 from controller.core.stored import AckJob, ExtendJob, JobDelivered, NakJob, ReleaseClaim, WriteClaim
 from controller.core.timers import SLOT_S
-from controller.core.world import Life, Outcome, World
 from controller.driver import PULSE_S, STALL_S
 from simulation.books import AuditedRouter
 from simulation.claim_watch import ClaimWatch
-from simulation.dice import Dice
 from simulation.history import History
 from simulation.laws import Broken, must
 from simulation.news import News
 from simulation.obligation import BAD, Obligation
 from subjects.errors import ErrorKind
 
-# Any time of a run, in seconds, times this is a whole number: two moments are never taken for one.
-_EXACT = 2.0**43
 # So long after it stood still a controller may still take it from the patience of what it reads.
 _CATCHING_UP_S = 1.0
-# Of one moment, and one router: what piled up while it was frozen is less.
-_MOST_EVENTS = 100_000
 
 
 class Watch:
@@ -265,48 +259,3 @@ class Watch:
             over_s = now - owed.deadline - 2 * SLOT_S
             must(over_s <= 0, "in-time", f"{reply} has no terminal reply {over_s:.3f} s after its deadline")
         self.news.check(router.world.registry)
-
-
-class WatchedRouter(AuditedRouter):
-    """A router whose every event is witnessed. What it raises is a broken law, and ends the run.
-
-    ``dice`` start anew with every event, by the time: what is drawn does not depend on what was drawn before, so that
-    a plan can be cut down without changing everything that remains.
-    """
-
-    def __init__(self, world: World, watch: Watch, history: History, dice: Dice, seed: int) -> None:
-        super().__init__(world)
-        self._watch = watch
-        self._history = history
-        self._dice = dice
-        self._seed = seed
-        self._turn = 0
-
-    def handle(self, event: Event, now: float) -> list[Command]:
-        """As the router does."""
-        self._turn = self._turn + 1 if now == self.world.now else 0
-        self._dice.start_from(self._seed, int(now * _EXACT), self._turn)
-        try:
-            must(self._turn < _MOST_EVENTS, "time-goes-on", f"{type(event).__name__} follows from itself for ever")
-            self._watch.event(event, now)
-            return super().handle(event, now)
-        except Broken as broken:
-            self._history.breaks(broken)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it breaks a law
-            told = f"{type(event).__name__} makes it raise {type(error).__name__}: {error}"
-            self._history.breaks(Broken("no-crash", told))
-        return []
-
-    def _send(self, life: Life, step: Send) -> None:
-        self._watch.news.chosen(step.offer, life.request.reply)
-        super()._send(life, step)
-
-    def _tell(self, life: Life, outcome: Outcome) -> None:
-        super()._tell(life, outcome)
-        if life.delivery:
-            self._watch.job_tells(life.request.request_id)
-
-    def _finish(self, life: Life, outcome: Outcome) -> None:
-        super()._finish(life, outcome)
-        if life.delivery:
-            self._watch.job_ends(life.request.reply)

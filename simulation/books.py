@@ -133,6 +133,21 @@ def check_pools(router: Router) -> None:
         must(group.waiting == waiting, "counts", f"{group.waiting} are said to wait for {capability}, {waiting} do")
 
 
+# A lease is renewed every third of it, and again and again where that fails.
+_RENEWED = 0.6
+
+
+def check_claims(router: Router, now: float, since: float) -> None:
+    """Whoever holds a claim lives, and renews it. ``since``: when time stood still last."""
+    for claim in router.claims.values():
+        holder = claim.holder
+        must(holder is None or holder.steps is not None, "nothing-left", f"{claim.key} is held by who has ended")
+        if holder is not None and claim.mine and claim.out is None and claim.record is not None:
+            old_s = now - max(claim.confirmed_at, since)
+            if claim.record.state in ("waiting", "dispatching"):
+                must(old_s < claim.record.lease_s * _RENEWED, "lease", f"{claim.key} was renewed {old_s:.3f} s ago")
+
+
 def check_all(router: Router) -> None:
     """All that holds at any time."""
     check_counts(router)

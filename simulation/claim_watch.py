@@ -43,6 +43,8 @@ class ClaimWatch:
     now = 0.0
 
     def __init__(self, ledger: Ledger, jobs: Jobs) -> None:
+        self.failed_at = 0.0
+        """When a write failed last."""
         self._ledger = ledger
         self._jobs = jobs
         self._writing: dict[str, tuple[WriteClaim, float]] = {}
@@ -83,6 +85,7 @@ class ClaimWatch:
 
     def _failed(self, event: ClaimFailed) -> str:
         del self._writing[event.key]
+        self.failed_at = self.now
         return f"{event.key[:8]} {event.reason}"
 
     def _read(self, event: ClaimRead) -> str:
@@ -110,6 +113,7 @@ class ClaimWatch:
         """It has a record stored."""
         key, record = command.key, command.record
         must(key not in self._writing, "one-claim", f"{key} is written while a write of it is under way")
+        must((command.ttl_s is None) == (record.state not in FINAL), "table", f"{key} is kept for {command.ttl_s} s")
         self._writing[key] = (command, self.now)
         entry = self._ledger.bucket.get(key)
         creates = record.state in _HELD and entry.record is None and entry.seq == command.expected_seq
@@ -131,7 +135,7 @@ class ClaimWatch:
         must(self.now - at < record.lease_s, "one-claim", f"{what}, claimed {self.now - at:.3f} s ago")
         if key in self._final:
             must(not self._ledger.is_settled(key), "replay-free", f"{what}, and it was told that it is settled")
-        self._ledger.dispatched(command.dispatch_id, record.nonce)
+        self._ledger.dispatched(command.dispatch_id, record.nonce, command.request)
 
     def replied(self, command: Answer | Refuse, owed: Obligation) -> None:
         """It sends the terminal reply to a request that is about a key, or submits one."""
@@ -143,13 +147,13 @@ class ClaimWatch:
             if request.action == "request" or command.meta.job_status in FINAL:
                 self._answers(command, owed)
         elif command.refusal.kind in _OF_WORKERS:
-            self._ledger.answered(key, f"{command.reply} is answered", command, b"", _REMEMBERED_S[request.action])
+            self._ledger.answered(request, key, command, b"", _REMEMBERED_S[request.action])
         elif request.action == "request" and not owed.may_have_run:
             self._unrun[key] = str(request.request_id)
 
     def _answers(self, command: Answer, owed: Obligation) -> None:
         what, meta = f"{command.reply} is answered", command.meta
-        self._ledger.answered(owed.key, what, command, owed.pieces, _REMEMBERED_S[owed.request.action])
+        self._ledger.answered(owed.request, owed.key, command, owed.pieces, _REMEMBERED_S[owed.request.action])
         if meta.replayed:
             must(not meta.cost_tokens, "replay-free", f"{what} again, for {meta.cost_tokens} tokens")
         else:

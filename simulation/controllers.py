@@ -179,6 +179,7 @@ class Controller(Process):
         try:
             books.check_all(self.router)
             books.check_liveness(self.router, now)
+            books.check_claims(self.router, now, self.watch.hindered_at)
             self.watch.check(self.router, now)
         except Broken as broken:
             self._simulation.history.breaks(broken)

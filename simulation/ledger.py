@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 import msgspec
 
 from controller.core.commands import Answer, Refuse
+from controller.core.model import Request
 from simulation.bucket import Bucket, Entry
 from simulation.clock import Clock
 from simulation.laws import must
@@ -29,6 +30,8 @@ _NEXT: dict[str | None, frozenset[str | None]] = {
     "done": frozenset(),
     "cancelled": frozenset(),
 }
+# As often as a job is delivered, and each time as often as a request is tried; and once more by who does not know yet.
+_MOST_RUNS = 4 * 3 + 1
 # The fastest clock's measure of a lease, and what a clock may have jumped without anybody's notice.
 _FASTEST, _UNNOTICED_S = 1.3, 0.7
 
@@ -43,13 +46,15 @@ _accepted = msgspec.json.Decoder(_Accepted).decode
 class Lifetime:
     """One life of a key."""
 
-    __slots__ = ("answer", "key", "ran", "since", "until")
+    __slots__ = ("answer", "asked", "key", "ran", "since", "until")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.ran: set[str] = set()
         """The dispatches that some worker began."""
         self.answer: StoredAnswer | None = None
+        self.asked: tuple[str, bytes] | None = None
+        """By whom, and what, as far as it was dispatched."""
         self.since = 0.0
         """When its record was written last, by the world's clock."""
         self.until = float("inf")
@@ -121,9 +126,10 @@ class Ledger:
 
     # What is done -----------------------------------------------------------------------
 
-    def dispatched(self, dispatch_id: str, nonce: str) -> None:
+    def dispatched(self, dispatch_id: str, nonce: str, request: Request) -> None:
         """A controller sends a dispatch under the claim that it wrote with this nonce."""
-        self._dispatches[dispatch_id] = self._by_nonce[nonce]
+        life = self._dispatches[dispatch_id] = self._by_nonce[nonce]
+        life.asked = (request.caller, request.body)
 
     def ran(self, dispatch_id: str, *, twice_is_safe: bool) -> None:
         """A worker begins to do it."""
@@ -132,22 +138,27 @@ class Ledger:
             return
         life.ran.add(dispatch_id)
         must(twice_is_safe or len(life.ran) == 1, "at-most-once", f"{life.key} runs as {' and '.join(life.ran)}")
+        must(len(life.ran) <= _MOST_RUNS, "attempts", f"{life.key} runs for the {len(life.ran)}th time")
         if self._lives.get(life.key) is not life:
             # What remains: frozen, or on its way, between an acknowledged claim and the worker.
             self.counts["ran when its claim was over"] += 1
 
-    def answered(self, key: str, what: str, command: Answer | Refuse, pieces: bytes, remembered_s: float) -> None:
+    def answered(
+        self, request: Request, key: str, command: Answer | Refuse, pieces: bytes, remembered_s: float
+    ) -> None:
         """A caller is sent an answer to a key.
 
         ``pieces`` is what it was sent before, of a stream; an answer may be remembered for so long after it aged out.
         """
-        now = self._clock.now
+        now, what = self._clock.now, f"{request.reply} is answered"
         lives = (self._lives.get(key), *self._before.get(key, ()))
-        known = [life.answer for life in lives if life and life.answer and now < life.until + remembered_s]
+        known = [life for life in lives if life and life.answer and now < life.until + remembered_s]
         must(known, "stored-first", f"{what}: no answer to {key} is stored")
         sent = _as_stored(command)
-        same = any(_same(sent, answer, pieces) for answer in known)
-        must(same, "same-answer", f"{what} at {now:.3f}: it is {sent}, and {known} is stored")
+        same = [life for life in known if life.answer and _same(sent, life.answer, pieces)]
+        must(same, "same-answer", f"{what}: it is {sent}, and {[life.answer for life in known]} is stored")
+        theirs = any(_is_theirs(request, life) for life in same)
+        must(theirs, "right-answer", f"{what} with what {same[0].asked} asked for")
         self.counts["keyed answer"] += 1
 
     def is_settled(self, key: str) -> bool:
@@ -162,6 +173,13 @@ class Ledger:
     def accepts(self, told: bytes) -> None:
         """A caller is told that a job is accepted."""
         self.accepted[_accepted(told).job_id] = None
+
+
+def _is_theirs(request: Request, life: Lifetime) -> bool:
+    if life.asked is None:
+        return True
+    caller, body = life.asked
+    return caller == request.caller and (request.action == "result" or body == request.body)
 
 
 def _as_stored(command: Answer | Refuse) -> tuple[bytes, str | None, str, StoredError | None]:

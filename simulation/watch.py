@@ -107,6 +107,11 @@ class Watch:
         if for_s > STALL_S:
             self.news.stood_still(for_s)
 
+    @property
+    def hindered_at(self) -> float:
+        """When it could not do something in time, last: it stood still, or was told that a write failed."""
+        return max(self._thawed_at, self.claims.failed_at)
+
     def _stalled(self, event: Stalled) -> str:
         must(self._thawed_at == self._now, "in-time", f"it takes itself to have stood still for {event.ms:.0f} ms")
         return f"{event.ms:.0f} ms"

@@ -17,10 +17,12 @@ from controller.core import records as records_module
 from controller.core.claim import Claim
 from controller.core.claims import Claims
 from controller.core.commands import Tell
-from controller.core.events import UNSURE, WON
+from controller.core.events import UNSURE, WON, Held
+from controller.core.kept import KeptRecords
+from controller.core.life import LIVES
 from controller.core.router import Router
 from controller.core.stored import AckJob, ClaimStored, NakJob, ReleaseClaim, StoreLevel
-from controller.core.world import Told
+from controller.core.world import Kept, Life, Told
 from simulation.laws import LAWS
 from simulation.plan import Call, Mishap, Plan, Trouble, Whom
 from simulation.world import run
@@ -100,6 +102,46 @@ def _with_handlers_of_now(router: Router, *args: Any) -> None:
 def has_no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever else holds a key has let it lapse."""
     monkeypatch.setattr(Claim, "lapsed", lambda claim, now: claim.record is not None and not claim.mine)
+
+
+@breaks("lease")
+def renews_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lease is as long as it is."""
+    monkeypatch.setattr(Claims, "sweep", lambda claims: None)
+
+
+@breaks("table")
+def keeps_answers_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is stored ages out."""
+    monkeypatch.setattr(claims_module, "FINAL", frozenset())
+
+
+@breaks("right-answer")
+def takes_every_payload_for_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is a key."""
+    claims = Life.claims
+
+    def claim(life: Life, key: str) -> None:
+        claims(life, key)
+        life.fingerprint = b"same"
+
+    monkeypatch.setattr(Life, "claims", claim)
+    monkeypatch.setattr(KeptRecords, "get", lambda *args: None)
+
+
+@breaks("right-answer")
+def tells_results_to_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever knows a job's id may know what came of it."""
+
+    def result(life: Life, world: Any) -> Any:
+        event = yield jobs_module.LOOK_KEPT
+        while isinstance(event, Held):
+            if event.record.answer is not None:
+                return Kept(event.record.answer, event.record.state)
+            event = yield jobs_module.ATTACH
+        return Told({}, "queued")
+
+    monkeypatch.setitem(LIVES, "result", result)
 
 
 @breaks("stored-first")

@@ -22,7 +22,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A quarter of a minute instead of two and a half; the figures are rougher.")
+@click.option("--quick", is_flag=True, help="A third of a minute instead of three; the figures are rougher.")
 @click.option("--plain-ends", is_flag=True, help="Client and worker parse every header, as nats-py does by itself.")
 @click.option("--json", "json_file", type=_file, help="Write every round's figures here.")
 @click.option("--png", "png_file", type=_file, help="Draw them here.")

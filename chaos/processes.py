@@ -130,7 +130,9 @@ class CrankProcess:
 
     async def freeze(self, seconds: float) -> None:
         """Stop it with SIGSTOP, and let it go on after so many seconds."""
-        await freeze(self.pid, seconds)
+        # The id of one that has just ended may be somebody else's by now.
+        if self._child is not None and not await _is_gone(self._child):
+            await freeze(self.pid, seconds)
 
 
 class ServerProcess:
@@ -154,5 +156,6 @@ class ServerProcess:
 
     async def freeze(self, seconds: float) -> None:
         """Stop it with SIGSTOP, and let it go on after so many seconds."""
-        assert self.server.process is not None
-        await freeze(self.server.process.pid, seconds)
+        process = self.server.process
+        if process is not None and process.returncode is None:
+            await freeze(process.pid, seconds)

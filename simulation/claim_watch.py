@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from controller.core.commands import Answer, Dispatch, Refuse
+from controller.core.events import CancelAsked
 from controller.core.stored import (
     AckJob,
     ClaimFailed,
@@ -29,6 +30,7 @@ from simulation.ledger import Ledger
 from simulation.obligation import Obligation
 from subjects.claims import FINAL, ClaimRecord
 from subjects.errors import ErrorKind
+from subjects.tokens import is_claim_key
 
 # How long after it aged out an answer may be told: a slow clock keeps it longer than it is stored, and a result is kept
 # longer than its claim, also when it is kept a second time.
@@ -54,6 +56,8 @@ class ClaimWatch:
         """Keys that it was told are settled."""
         self._unrun: dict[str, str] = {}
         """Keys of requests that it refused before anything ran, with their ids."""
+        self._cancels: dict[str, str] = {}
+        """Jobs that are to be cancelled, by whom to tell."""
         self._deliveries: dict[str, tuple[str, float]] = {}
         """Which job each is of, and when it was had or extended last."""
         self._refuses = ""
@@ -158,6 +162,17 @@ class ClaimWatch:
             must(not meta.cost_tokens, "replay-free", f"{what} again, for {meta.cost_tokens} tokens")
         else:
             must(owed.attempts, "replay-free", f"{what} as if it had run, and it was never dispatched")
+
+    def cancel(self, event: CancelAsked) -> None:
+        """Somebody cancels, a job perhaps."""
+        if is_claim_key(event.request_id):
+            self._cancels[event.reply] = event.request_id
+
+    def cancelled(self, reply: str) -> None:
+        """And is told that it is done."""
+        job_id = self._cancels.pop(reply, None)
+        if job_id is not None:
+            self._ledger.cancelled.add(job_id)
 
     def says(self, command: AckJob | NakJob | ExtendJob) -> str:
         """It says something of a delivery."""

@@ -266,6 +266,7 @@ class Controller(Process):
             self._network.carry_noisily("control", self._dice, worker.receive, worker.told, command.control)
 
     def _accept(self, command: ReplyJson) -> None:
+        self.watch.confirmed(command.reply)
         self._simulation.answer_control(self, command.reply, accepted=True)
 
     def _turn_away(self, command: ReplyRefusal) -> None:

@@ -158,6 +158,7 @@ class Watch:
 
     def _cancel(self, event: CancelAsked) -> str:
         self._cancelled = (event.caller, event.request_id)
+        self.claims.cancel(event)
         return f"{event.caller} {event.request_id}"
 
     # What it does -----------------------------------------------------------------
@@ -198,8 +199,10 @@ class Watch:
         reply, frame, seq = command.reply, command.frame, command.seq
         what = command.refusal.kind.suffix if isinstance(command, Refuse) else frame or "answer"
         self._history.tell(self._name, f"> {reply} {what} {seq}")
-        if reply.startswith("cancel"):
-            return  # whoever has the request, or nobody, says so
+        if reply.startswith("cancel"):  # whoever has the request, or nobody, says so
+            if isinstance(command, Answer):
+                self.claims.cancelled(reply)
+            return
         owed = self.owed.get(reply)
         if owed is None:
             raise Broken("one-reply", f"{reply} is sent {what}, and has its terminal reply")
@@ -239,6 +242,11 @@ class Watch:
             return
         must(told == self._replied, "one-reply", f"a record of {told} where one of {self._replied or 'none'} was due")
         self._replied = ""
+
+    def confirmed(self, reply: str) -> None:
+        """It confirms something that was asked for: a cancel, if it is one."""
+        if reply.startswith("cancel"):
+            self.claims.cancelled(reply)
 
     # What it does with the stores -------------------------------------------------------
 

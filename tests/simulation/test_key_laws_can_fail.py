@@ -16,8 +16,8 @@ from controller.core import keyed as keyed_module
 from controller.core import records as records_module
 from controller.core.claim import Claim
 from controller.core.claims import Claims
-from controller.core.commands import Tell
-from controller.core.events import UNSURE, WON, Held
+from controller.core.commands import ReplyJson, Tell
+from controller.core.events import UNSURE, WON, CancelAsked, Held
 from controller.core.kept import KeptRecords
 from controller.core.life import LIVES
 from controller.core.router import Router
@@ -26,7 +26,7 @@ from controller.core.world import Kept, Life, Told
 from simulation.laws import LAWS
 from simulation.plan import Call, Mishap, Plan, Trouble, Whom
 from simulation.world import run
-from subjects.tokens import CapabilityId
+from subjects.tokens import CapabilityId, is_claim_key
 
 BEFORE = dict(DEFECTS)
 _put, _stored, _finish = Claims.put, Claims.stored, Router._finish
@@ -264,6 +264,21 @@ def tells_that_every_job_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records_module, "_kept_answer", told)
 
 
+@breaks("cancels")
+def says_that_a_job_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on with it."""
+
+    def make(router: Router, *args: Any) -> None:
+        _make(router, *args)
+        router._on[CancelAsked] = lambda event: (
+            router._out.append(ReplyJson(event.reply, b"{}"))
+            if (event.caller, event.request_id) in router._lives and is_claim_key(event.request_id)
+            else router._cancel(event)
+        )
+
+    monkeypatch.setattr(Router, "__init__", make)
+
+
 @breaks("own-delivery")
 def gives_every_delivery_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that it has acknowledged, or that somebody else has by now."""
@@ -297,11 +312,20 @@ def few_keys(whom: Whom, kind: str, mishap: str) -> Plan:
     return Plan(1, (1, 2), (1, 2, 3), False, tuple(happenings))
 
 
+def crowded() -> Plan:
+    """A job waits for the only worker, and its caller cancels it."""
+    slow = tuple(Mishap("work", nth, "slow") for nth in (1, 2))
+    others = tuple(Call(3.0 + n / 50, n, CapabilityId("run:once"), timeout_ms=9000, mishaps=slow) for n in range(1, 8))
+    job = Call(3.5, 50, CapabilityId("run:once"), timeout_ms=9000, action="submit")
+    return Plan(1, (1,), (1,), False, (*others, job, Call(3.7, 51, CapabilityId(""), action="cancel", about=50)))
+
+
 PLANS = (
     few_keys("controller", "freeze", "slow"),
     few_keys("controller", "kill", "never"),
     few_keys("worker", "kill", "never"),
     few_keys("claims", "away", "slow"),
+    crowded(),
 )
 
 

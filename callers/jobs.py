@@ -14,7 +14,7 @@ from typing import Literal
 
 import msgspec
 
-from callers.failures import CrankError, failure
+from callers.failures import CrankError, Unreachable, failure
 from callers.frames import Answer, Frame
 from callers.once import pause_s
 from subjects.errors import ErrorKind
@@ -81,19 +81,24 @@ async def until_done(
     """
     ends = time.monotonic() + wait_s
     known: Answer | Pending | None = None
+    failed: CrankError | None = None
     for tries in itertools.count():
         began = time.monotonic()
         piece_s = min(max(ends - began, 0.001), _PIECE_S)
         try:
             known = await ask(piece_s)
         except CrankError as error:
-            if known is None or not error.passing or closed():
+            # A controller that died is followed by another one; where there is none at all, waiting is no use.
+            if not error.passing or closed() or (known is None and isinstance(error, Unreachable)):
                 raise
+            failed = error
         now = time.monotonic()
         # A controller that is about to stop answers before the time.
         rest_s = pause_s(tries, None, random.random()) if now - began < piece_s / 2 else 0.0
         if isinstance(known, Answer) or now + rest_s >= ends:
             break
         await sleep(rest_s)
-    assert known is not None
+    if known is None:
+        assert failed is not None, "something was told, or nothing could be"
+        raise failed
     return known

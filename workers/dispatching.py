@@ -32,6 +32,9 @@ _STOPPED = Fault(503, "The worker was stopped before the work was done", retryab
 # The controller says when the time is over, by its own clock, and cancels; a fault of ours that came first would make
 # the worker's failure of it. After this much longer no cancel will come, and the place is wanted.
 GRACE_S = 0.1
+# An answer under a key is worth having for whoever asks again: work goes on past its deadline as long as the controller
+# follows it, which is a lease, or the request's own time once more.
+_FOLLOWED_S = 15.0
 # Interrupted handlers get this long to clean up before the loop goes away under them.
 _CLEANUP_S = 1.0
 
@@ -132,11 +135,12 @@ class Dispatching:
 
     def _run(self, place: _Place, headers: DispatchHeaders, passed: str, reply: str, body: bytes) -> None:
         timeout_s = min(headers.timeout_ms / 1000, place.timeout_s)
-        run = Run(place.equipment, headers, passed, reply, timeout_s)
+        stop_s = timeout_s if headers.idempotency_key is None else min(_followed_s(timeout_s), place.timeout_s)
+        run = Run(place.equipment, headers, passed, reply, timeout_s, stop_s)
         place.used += 1
         self._runs[headers.dispatch_id] = (run, place)
         self._idle.clear()
-        run.timer = self._loop.call_later(timeout_s + GRACE_S, self._out_of_time, run, timeout_s)
+        run.timer = self._loop.call_later(stop_s + GRACE_S, self._out_of_time, run, stop_s)
         if place.threads is not None:
             place.threads.submit(self._in_thread, run, body)
         else:
@@ -185,3 +189,7 @@ class Dispatching:
             if place.threads is not None:
                 place.threads.shutdown(wait=False, cancel_futures=True)
         return len(self._runs)
+
+
+def _followed_s(timeout_s: float) -> float:
+    return timeout_s + max(timeout_s, _FOLLOWED_S)

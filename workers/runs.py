@@ -53,6 +53,7 @@ class Run:
         "_injection",
         "_outbox",
         "_unpaced",
+        "_until",
         "answered",
         "context",
         "deadline",
@@ -65,12 +66,13 @@ class Run:
     )
 
     def __init__(
-        self, equipment: Equipment, headers: DispatchHeaders, passed: str, reply: str, timeout_s: float
+        self, equipment: Equipment, headers: DispatchHeaders, passed: str, reply: str, timeout_s: float, stop_s: float
     ) -> None:
         self.offer, self._injection, self._outbox, calls, loop = equipment
         self.headers = headers
         self.reply = reply
         self.deadline = time.monotonic() + timeout_s
+        self._until = time.monotonic() + stop_s
         self._bridge: Bridge | None = None
         self.context: Context | None = None
         if self._injection is not None or self.offer.handler.wants_context:
@@ -178,7 +180,7 @@ class Run:
             self.timer.cancel()
         # A fault before the first frame is a whole answer, so that another worker can still be tried.
         as_end = self.seq > 0 or (self.offer.handler.kind == "generator" and isinstance(answer, Result))
-        self._outbox.answer(self.reply, self._end(answer) if as_end else answer, self.deadline)
+        self._outbox.answer(self.reply, self._end(answer) if as_end else answer, self._until)
 
     def _end(self, answer: Terminal) -> Frame:
         if isinstance(answer, Result):

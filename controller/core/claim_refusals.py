@@ -114,6 +114,16 @@ def record_missing() -> Refusal:
     return Refusal(ErrorKind.OUTCOME_UNKNOWN, detail, maybe_executed=True)
 
 
+def job_lost(record: ClaimRecord) -> Refusal:
+    """A job whose controller or worker died with it."""
+    who = f" at worker {record.worker}" if record.worker else ""
+    detail = (
+        f"The job may have been done{who}, and whoever had it died: nobody can say. It is not run again by itself. "
+        "Check what it did, then `crank dead retry` or `crank dead drop` it."
+    )
+    return Refusal(ErrorKind.OUTCOME_UNKNOWN, detail, maybe_executed=True)
+
+
 def job_unknown(last: Refusal, offer: Offer) -> Refusal:
     """A job that may have been done, and must not be done twice."""
     detail = (

@@ -11,7 +11,7 @@ from collections.abc import Generator
 from controller.core import claim_refusals, refusals
 from controller.core.commands import Look, Put, Restart, Step, Store, Tell
 from controller.core.dispatching import dispatch
-from controller.core.events import Cancelled, DeadlinePassed, Free, Held, LifeEvent, Lost, Unsure, Won
+from controller.core.events import DEADLINE_PASSED, Cancelled, DeadlinePassed, Free, Held, LifeEvent, Lost, Unsure, Won
 from controller.core.front import front
 from controller.core.keyed import answer_of, error_answer
 from controller.core.securing import ATTACH, LINGER, LOOK
@@ -40,6 +40,8 @@ _PASSING = frozenset(
 _AGAIN_S, _AGAIN_MOST_S = 1.0, 60.0
 # And of one that nobody can do as things are, or nobody takes.
 _UNFIT_AGAIN_S = 30.0
+# What a record takes to be read, at the most, for whoever will not wait for the job.
+_READ_S = 2.0
 _UNFIT = (ErrorKind.NO_SUCH_CAPABILITY, ErrorKind.NO_MATCH, ErrorKind.OVER_BUDGET)
 
 Ending = Generator[Step, LifeEvent | None, Outcome]
@@ -48,9 +50,11 @@ Ending = Generator[Step, LifeEvent | None, Outcome]
 def deliver(life: Life, world: World) -> Steps:
     """Work on a job that the stream handed out, as far as its record allows."""
     event = yield LOOK_KEPT
+    looked = isinstance(event, Free)
     while True:
         match event:
             case Held(record):
+                looked = False
                 other = record.fingerprint != life.fingerprint
                 if other and record.state in FINAL:
                     # It ended before its key could be used again, and only its acknowledgement was lost.
@@ -74,12 +78,14 @@ def deliver(life: Life, world: World) -> Steps:
                         return outcome
                     event = outcome if _is_news(outcome, record) else (yield ATTACH)
                 elif record.state == "unknown" or lapsed:
-                    event = yield from _end(life, "dead", claim_refusals.outcome_unknown(record), record.worker)
+                    event = yield from _end(life, "dead", claim_refusals.job_lost(record), record.worker)
                     event = event if _is_news(event, record) else (yield ATTACH)
                 else:
                     event = yield ATTACH
             case Won():
                 event = yield LOOK
+            case Free() if not looked:
+                event, looked = (yield LOOK_KEPT), True  # its claim is gone, and how it ended may be kept
             case Free():
                 # Its record went before it was done, which is nobody's doing here: say so, and run nothing.
                 event = yield from _end(life, "dead", claim_refusals.record_missing(), "")
@@ -197,7 +203,7 @@ def result(life: Life, world: World) -> Steps:
     """A job's outcome, for its own caller, as soon as there is one."""
     job_id = life.claim_key
     event = yield LOOK_KEPT
-    status = ""
+    status, late = "", False
     while True:
         match event:
             case Held(record):
@@ -208,15 +214,19 @@ def result(life: Life, world: World) -> Steps:
                 if record.state not in ("waiting", "dispatching"):
                     return claim_refusals.ended_without_answer(record)
                 status = "queued" if record.state == "waiting" else "running"
-                event = yield ATTACH
+                event = DEADLINE_PASSED if late else (yield ATTACH)
             case Free():
                 return claim_refusals.no_such_job(job_id)
             case Lost(reason):
                 return claim_refusals.unreadable(reason)
             case DeadlinePassed() if status:
                 return Told({"job_id": job_id, "status": status}, status)
+            case DeadlinePassed() if not late:  # the wait is over before it began; what there is is told all the same
+                late = True
+                yield Restart(_READ_S)
+                event = yield LOOK_KEPT
             case DeadlinePassed():
-                return claim_refusals.unreadable("the store did not answer in the time given")
+                return claim_refusals.unreadable("the store does not answer")
             case _:
                 return refusals.interrupted(event, life, world, "waiting for the job")
 

@@ -20,6 +20,7 @@ from subjects.errors import PROBLEM_CONTENT_TYPE, ErrorKind, Refusal, problem_bo
 RELEASE = Release()
 # A store that does not take an answer is asked again after this.
 STORE_AGAIN_S = 1.0
+_STOPPED = (499, 504)
 _ANSWERS = (ErrorKind.WORKER_ERROR, ErrorKind.WORKER_PROTOCOL)
 
 
@@ -112,6 +113,9 @@ def answer_of(life: Life, outcome: Outcome, world: World) -> StoredAnswer | None
         if life.kept_bytes + len(outcome.body) + len(outcome.passed) > world.limits.max_kept_bytes:
             return error_answer(claim_refusals.not_kept(world.limits.max_kept_bytes), life, worker, version)
         return StoredAnswer(worker, version, attempts, body, outcome.content_type or life.content_type, outcome.passed)
+    # A worker that stopped because nobody waited any more, or its time was over, has not answered what was asked.
+    if life.replied and isinstance(outcome, Refusal) and outcome.worker_code in _STOPPED:
+        return None
     if isinstance(outcome, Refusal) and outcome.kind in _ANSWERS:
         return error_answer(outcome, life, worker, version)
     return None

@@ -109,6 +109,7 @@ def found(life: Life, world: World, held: Held) -> Secured:
             case Lost(reason):
                 return claim_refusals.unprotected(life, reason)
             case _:
+                yield OBSERVE  # whoever asks again has not to watch it for a whole lease anew
                 return refusals.interrupted(event, life, world, "waiting for the first request with this key")
 
 

@@ -80,8 +80,10 @@ async def test_a_submission_goes_on_under_its_key(
 
 async def test_a_result_is_the_answer_or_that_there_is_none_yet(nats_server: NatsServer, client: Client) -> None:
     """Two types, so that nobody takes the one for the other."""
-    peer = await in_turn(nats_server.url, QUEUED, DONE)
+    peer = await in_turn(nats_server.url, QUEUED)
     assert await client.result("j-1") == Pending("j-1", "queued")
+    await peer.stop()
+    peer = await in_turn(nats_server.url, DONE)
     answer = await client.result("j-1")
     assert isinstance(answer, Answer)
     assert (answer.json(), answer.job_status) == ({"n": 1}, "done")

@@ -27,7 +27,7 @@ def test_a_job_is_done_and_its_answer_kept(crank: Crank, installation: Env) -> N
     assert again == {"ok": True, "job_id": job, "duplicate": True}
     found = crank("result", job, "--wait", "20", env=installation)
     assert (found.returncode, found.stdout, found.stderr) == (0, '{"greeting":"Hello, Ada!"}', "")
-    found = json.loads(crank("result", job, "--json", env=installation).stdout)
+    found = json.loads(crank("result", job, "--wait", "20", "--json", env=installation).stdout)
     assert (found["ok"], found["body"], found["meta"]["job_status"]) == (True, {"greeting": "Hello, Ada!"}, "done")
     reused = crank("submit", "greet:hello_world", '{"name":"Bob"}', "--key", "cli-1", env=installation)
     assert (reused.returncode, reused.stdout) == (1, "")

@@ -470,10 +470,24 @@ def test_a_controller_that_stops_pulls_no_more() -> None:
     assert not of_kind(one.log, PullJobs)
 
 
-def test_a_wait_that_ends_before_the_record_was_read_tells_no_status() -> None:
-    """Nobody knows whether there is such a job."""
+def test_a_wait_that_ends_before_the_record_is_read_tells_what_there_is() -> None:
+    """As soon as it is read; where the store does not answer, nobody knows whether there is such a job."""
+    one = house()
+    job_id, _ = submitted(one)
+    one.answers_claims = False
+    asked = one.result(job_id, timeout_ms=1)
+    one.advance(0.1)
+    assert not asked.replies
+    one.store_answers()
+    assert told(asked)["status"] == "queued"
+
+
+def test_a_wait_for_what_cannot_be_read_ends_all_the_same() -> None:
+    """503: nobody knows whether there is such a job."""
     one = house()
     one.answers_claims = False
     asked = one.result("a" * 52, timeout_ms=10)
     one.advance(0.1)
+    assert not asked.replies
+    one.advance(3.0)
     assert asked.kind is ErrorKind.STORE_UNAVAILABLE

@@ -344,15 +344,15 @@ def test_what_ran_once_is_not_called_untouched_when_the_store_fails_later() -> N
     assert "Nothing ran" not in call.refusal.detail
 
 
-def test_a_cancel_after_the_dispatch_stops_the_worker_and_keeps_what_it_says() -> None:
-    """499 to the caller; the worker's last word is the answer."""
+def test_a_cancel_after_the_dispatch_stops_the_worker_which_answers_nobody() -> None:
+    """499 to the caller; a worker that stopped has not done what was asked, and how far it came nobody knows."""
     one = house()
     call = one.request(idempotency_key="k", request_id="mine")
     one.cancel("mine")
     assert call.kind is ErrorKind.CANCELLED
     assert [c.control.op for c in of_kind(one.log, SendControl)] == ["cancel"]
     one.answers(call, Fault(499, "The request was cancelled"))
-    assert one.stores.only().state == "done"
+    assert one.stores.only().state == "unknown"
     assert len(call.replies) == 1
 
 
@@ -657,3 +657,27 @@ def test_a_queued_owner_is_told_of_an_answer_that_is_stored_already() -> None:
     assert body_of(queued) == b"second"
     one.answers(busy)
     assert one.request().dispatches
+
+
+@pytest.mark.parametrize("code", [499, 504])
+def test_a_worker_that_stopped_when_nobody_waited_frees_a_key_that_may_run_again(code: int) -> None:
+    """Whoever asks again has it done anew; an error of its own before the deadline is an answer."""
+    one = house(idempotent=True)
+    call = one.request(idempotency_key="k", timeout_ms=100)
+    one.advance(0.2)
+    waits = one.request(idempotency_key="k")
+    one.answers(call, Fault(code, "stopped"))
+    assert call.kind is ErrorKind.DEADLINE
+    one.answers(waits)
+    assert body_of(waits) == DONE.body
+
+
+def test_asking_again_and_again_is_no_slower_than_waiting() -> None:
+    """A dead owner's key is kept in sight between two callers of little patience."""
+    one, two = pair(idempotent=True)
+    one.request(idempotency_key="k")
+    calls = []
+    for _ in range(6):
+        calls.append(two.request(idempotency_key="k", timeout_ms=4000))
+        two.advance(4.5)
+    assert any(call.dispatches for call in calls)

@@ -118,3 +118,20 @@ def test_a_job_that_waits_no_more_takes_no_worker_from_those_who_do() -> None:
     one.answers_claims = True
     one.store_answers()
     assert [delivery for what, delivery in one.stores.acks if what == "nak"]
+
+
+def test_a_job_that_is_over_is_not_buried_by_who_waited_for_its_record() -> None:
+    """Two deliveries of it: one reads, the other's time was over. Its claim is gone, and how it ended is kept."""
+    one = house()
+    one.submit(idempotency_key="k")
+    job = next(iter(one.stores.jobs.values()))
+    one.answers(one.deliver(job))
+    del one.stores.last[job.job_id]
+    one.answers_claims = False
+    one.deliver(job)
+    one.advance(11.0)
+    one.deliver(job)
+    one.answers_claims = True
+    one.store_answers()
+    assert not one.stores.dead
+    assert one.result(job.job_id).answer.meta.job_status == "done"

@@ -83,7 +83,7 @@ async def test_a_handler_that_runs_out_of_time_is_stopped(peer: Peer, serve: Ser
     """Also when no controller cancels it: an async handler is cancelled, a plain one is told, and answers no more."""
     worker, gate = _gated()
     await serve(worker)
-    exchange = await peer.send(capability, timeout_ms=40)
+    exchange = await peer.send(capability, timeout_ms=40, key=None)
     fault = await exchange.next()
     assert isinstance(fault, Fault)
     assert (fault.code, "40 ms" in fault.message) == (504, True)
@@ -92,6 +92,37 @@ async def test_a_handler_that_runs_out_of_time_is_stopped(peer: Peer, serve: Ser
     gate.open_thread.set()
     assert isinstance(await peer.ask(capability), Result)
     assert exchange.messages.empty()
+
+
+@pytest.mark.parametrize("capability", ["a:async", "a:plain"])
+async def test_work_under_a_key_goes_on_past_its_deadline(peer: Peer, serve: Serve, capability: str) -> None:
+    """Its answer is worth having for whoever asks again; the controller follows it for a while, and may cancel it."""
+    worker, gate = _gated()
+    await serve(worker)
+    exchange = await peer.send(capability, timeout_ms=40)
+    await until(lambda: gate.started == 1)
+    await asyncio.sleep(0.3)
+    assert exchange.messages.empty()
+    gate.open.set()
+    gate.open_thread.set()
+    assert isinstance(await exchange.next(), Result)
+
+
+@pytest.mark.parametrize("capability", ["a:async", "a:plain"])
+async def test_work_under_a_key_is_stopped_when_nobody_follows_it_any_more(
+    peer: Peer, serve: Serve, monkeypatch: pytest.MonkeyPatch, capability: str
+) -> None:
+    """Also when no controller cancels it."""
+    monkeypatch.setattr(dispatching, "_FOLLOWED_S", 0.0)
+    worker, gate = _gated()
+    await serve(worker)
+    exchange = await peer.send(capability, timeout_ms=40)
+    fault = await exchange.next()
+    assert isinstance(fault, Fault)
+    assert (fault.code, "80 ms" in fault.message) == (504, True)
+    await until(lambda: gate.ended == ["cancelled"])
+    gate.open.set()
+    gate.open_thread.set()
 
 
 async def test_a_controller_has_the_first_word_on_the_deadline(

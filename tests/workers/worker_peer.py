@@ -78,11 +78,18 @@ class Peer:
     def control(self, op: Any, dispatch_id: str | None = None, worker_id: str = "t-1") -> None:
         self.bus.publish(self.subjects.control(WorkerId(worker_id)), encode(Control(op, dispatch_id)))
 
-    def headers(self, dispatch_id: str, timeout_ms: int = 5000, version: str = "1.0.0", passed: str = "") -> bytes:
+    def headers(
+        self,
+        dispatch_id: str,
+        timeout_ms: int = 5000,
+        version: str = "1.0.0",
+        passed: str = "",
+        key: str | None = "key-1",
+    ) -> bytes:
         return build_dispatch(
             traceparent=TRACEPARENT, request_id=f"r-{dispatch_id}", dispatch_id=dispatch_id, attempt=1,
             timeout_ms=timeout_ms, version=version, caller="spiffe://crank.local/caller/a", priority="high",
-            content_type="application/json", idempotency_key="key-1", tracestate=None, passed=passed,
+            content_type="application/json", idempotency_key=key, tracestate=None, passed=passed,
         )  # fmt: skip
 
     async def send(
@@ -95,6 +102,7 @@ class Peer:
         version: str = "1.0.0",
         worker_id: str = "t-1",
         passed: str = "",
+        key: str | None = "key-1",
     ) -> Exchange:
         """Publish a dispatch; its answers arrive in the exchange."""
         dispatch_id = dispatch_id or f"d-{next(self._serial)}"
@@ -103,7 +111,7 @@ class Peer:
         await self.bus.subscribe(inbox, exchange.hear)
         payload = msgspec.json.encode(body) if isinstance(body, dict) else body
         subject = self.subjects.worker(WorkerId(worker_id), CapabilityId(capability))
-        assert self.bus.publish(subject, payload, self.headers(dispatch_id, timeout_ms, version, passed), inbox)
+        assert self.bus.publish(subject, payload, self.headers(dispatch_id, timeout_ms, version, passed, key), inbox)
         return exchange
 
     async def ask(self, capability: str, body: bytes | dict[str, Any] = b"", **more: Any) -> Answer:

@@ -58,7 +58,7 @@ class Callers:
         simulation = self._simulation
         self.calls += 1
         exchange = Exchange(call, simulation.plan.seed, simulation.network)
-        if call.about and call.about not in self._accepted:
+        if call.action in ("result", "cancel") and call.about not in self._accepted:
             self._ends(exchange, "no job to ask for")
         elif call.action == "cancel":
             self._cancel(exchange, RequestId(self._accepted[call.about]))
@@ -82,9 +82,10 @@ class Callers:
         """It as it arrives, with a reply subject of its own."""
         call = exchange.call
         reply, request_id = str(call.number), _id(call)
-        if reply in self._exchanges:
+        if exchange.arrived:
             reply += "+"
             request_id = RequestId(f"{request_id}-again")
+        exchange.arrived = True
         self._exchanges[reply] = exchange
         headers = NO_HEADERS
         if call.timeout_ms or call.version or call.constraints or call.key or call.dry_run:

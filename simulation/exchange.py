@@ -14,7 +14,7 @@ from simulation.plan import Call, Hop
 class Exchange:
     """One request, its dice, and what the plan does to its messages."""
 
-    __slots__ = ("_network", "_seen", "call", "calm", "delay_s", "dice", "outcome", "who")
+    __slots__ = ("_network", "_seen", "arrived", "call", "calm", "delay_s", "dice", "outcome", "who")
 
     def __init__(self, call: Call, seed: int, network: Network, *, who: str = "", calm: bool = False) -> None:
         self.call = call
@@ -24,6 +24,8 @@ class Exchange:
         """Whether it is quickly done, by whoever does it."""
         self.dice = Dice(seed, 5, call.number)
         self.delay_s = self.dice.between(LEAST_S, MOST_S)
+        self.arrived = False
+        """Whether it came to a controller already; if it was doubled, it comes again."""
         self.outcome = ""
         """What its caller got, in a word; "" while nothing came."""
         self._network = network

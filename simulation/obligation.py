@@ -10,6 +10,8 @@ from simulation.plan import PROMISES, Promise
 from subjects.answers import Answer, Frame, NoResponders, NotRun
 from subjects.claims import claim_key
 
+# Who asks for a result without patience is told what there is, which has to be read.
+_READ_S = 2.0
 _claim_key = lru_cache(maxsize=4096)(claim_key)
 # What fits no schema: a request's body, or an answer's.
 BAD = b'"bad"'
@@ -40,6 +42,8 @@ class Obligation:
         # A job's own time bounds each attempt, and not its acceptance.
         own_ms = None if request.action in ("submit", "retry") else headers.timeout_ms
         self.deadline = now + (own_ms or default_timeout_ms) / 1000
+        if request.action == "result":
+            self.deadline += _READ_S
         self.earliest = self.deadline - 0.001
         """Too late for anything, in whole milliseconds."""
         self.must_not_run = "" if working else "it asks for no work"

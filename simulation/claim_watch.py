@@ -44,7 +44,8 @@ class ClaimWatch:
 
     now = 0.0
 
-    def __init__(self, ledger: Ledger, jobs: Jobs) -> None:
+    def __init__(self, controller: str, ledger: Ledger, jobs: Jobs) -> None:
+        self._controller = controller
         self.failed_at = 0.0
         """When a write failed last."""
         self._ledger = ledger
@@ -172,7 +173,7 @@ class ClaimWatch:
         """And is told that it is done."""
         job_id = self._cancels.pop(reply, None)
         if job_id is not None:
-            self._ledger.cancelled.add(job_id)
+            self._ledger.cancelled[job_id] = self._controller
 
     def says(self, command: AckJob | NakJob | ExtendJob) -> str:
         """It says something of a delivery."""

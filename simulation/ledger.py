@@ -69,8 +69,8 @@ class Ledger:
         """Set by who makes both."""
         self.accepted: dict[str, None] = {}
         """Jobs that a caller was told are accepted."""
-        self.cancelled: set[str] = set()
-        """Jobs whose callers were told that they are cancelled."""
+        self.cancelled: dict[str, str] = {}
+        """Jobs whose callers were told that they are cancelled, and who told it and sees to it."""
         self.ended: dict[str, ClaimState] = {}
         """How a key ended last."""
         self.counts: Counter[str] = Counter()
@@ -92,7 +92,7 @@ class Ledger:
         if was is None or (state == "dead" and following == "waiting"):
             self._ends(key)
             life = self._lives[key] = Lifetime(key)
-            self.cancelled.discard(key)
+            self.cancelled.pop(key, None)
         assert life is not None
         if now_is is None:
             self._ends(key)
@@ -127,6 +127,10 @@ class Ledger:
             self._ends(key)
         self.accepted.clear()
         self.cancelled.clear()
+
+    def unsettled(self, controller: str) -> None:
+        """It stops in the middle: of what it told to be cancelled, some may not be stored, and is run by others."""
+        self.cancelled = {job_id: name for job_id, name in self.cancelled.items() if name != controller}
 
     # What is done -----------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from controller.core import refusals
 from controller.core.commands import Ask, Step
 from controller.core.events import LifeEvent, VerdictReached
+from controller.core.model import Verdict
 from controller.core.world import Life, World
 from subjects.errors import Refusal
 
@@ -25,6 +26,12 @@ def front(life: Life, world: World) -> Generator[Step, LifeEvent | None, Refusal
         if not isinstance(event, VerdictReached):
             return refusals.interrupted(event, life, world, "waiting for the policy engine")
         verdict = event.verdict
+    return judged(life, world, verdict)
+
+
+def judged(life: Life, world: World, verdict: Verdict) -> Refusal | None:
+    """The same, once the policy has spoken."""
+    request = life.request
     life.verdict = verdict
     if not verdict.allow:
         return refusals.denied(request, verdict)

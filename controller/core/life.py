@@ -12,7 +12,7 @@ from collections.abc import Callable
 from controller.core import accepting, jobs, resolving
 from controller.core.dispatching import dispatch
 from controller.core.events import Held
-from controller.core.front import front
+from controller.core.front import front, judged
 from controller.core.keyed import keyed
 from controller.core.model import Action
 from controller.core.world import Life, Steps, World
@@ -20,10 +20,12 @@ from controller.core.world import Life, Steps, World
 
 def live(life: Life, world: World) -> Steps:
     """Run one request; returns how it ended. At most one dispatch is out at any time."""
-    refusal = yield from front(life, world)
+    request = life.request
+    verdict = world.verdicts.get(request.caller, request.capability, world.now)
+    # Nearly always it is known, and then nothing has to be waited for.
+    refusal = judged(life, world, verdict) if verdict is not None else (yield from front(life, world))
     if refusal is not None:
         return refusal
-    request = life.request
     group = world.registry.groups[request.capability]
     key = request.headers.idempotency_key
     if key is None or request.headers.dry_run:

@@ -118,8 +118,8 @@ def _unanswered(story: Story) -> Iterator[str]:
         if outcome in SILENT:
             if not any(_felt(trouble, attempt) for trouble in troubles):
                 yield f"{attempt.request_id}: {outcome}, and no controller and no server was in trouble"
-        elif outcome == "worker_protocol" and _server_felt(story, attempt):
-            continue  # the controller lacks a frame of the worker's
+        elif outcome == "worker_protocol" and (attempt.replayed or _server_felt(story, attempt)):
+            continue  # the controller lacks a frame of the worker's, or did when it kept that as the answer
         elif outcome not in ANSWERED and outcome not in _HONEST:
             yield f"{attempt.request_id}: {outcome}: {attempt.detail or attempt.body[:200]!r}"
 
@@ -147,7 +147,8 @@ def _restless(story: Story) -> Iterator[str]:
         if attempt.calm and attempt.what == "request":
             last[attempt.operation] = attempt
     for ident, attempt in last.items():
-        if attempt.outcome not in _DEFINITE:
+        kept = attempt.outcome == "worker_protocol" and attempt.replayed
+        if attempt.outcome not in _DEFINITE and not kept:
             yield f"{ident}: asked again when all was well: {attempt.outcome} {attempt.detail}"
 
 

@@ -82,7 +82,7 @@ async def ask_again(lines: list[Line], story: Story, seed: int) -> None:
         for number in range(_FIRST_CALM_NUMBER, _FIRST_CALM_NUMBER + _CALM_TRIES):
             made = await attempt(line, operation, number, calm=True)
             story.attempts.append(made)
-            if made.outcome in _FINAL or time.monotonic() > until:
+            if made.outcome in _FINAL or made.replayed or time.monotonic() > until:
                 return
             await asyncio.sleep(_POLL_S)
 

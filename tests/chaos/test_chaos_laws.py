@@ -57,6 +57,7 @@ BROKEN = [
     ("answered", _story(attempts=[_ANSWER, _attempt(outcome="silence", **_ASIDE)])),
     ("answered", _story(attempts=[_ANSWER, _attempt(outcome="no_such_capability", **_ASIDE)])),
     ("calm", _story(attempts=[_ANSWER, _attempt(outcome="worker_lost", calm=True, **_ASIDE)])),
+    ("answered", _story(attempts=[_ANSWER, _attempt(outcome="worker_protocol", **_ASIDE)])),
     ("one-reply", _story(too_many_replies=["crank.request.chaos.once"])),
     ("no-crash", _story(faults=["c-1 exited with 1"])),
     ("nothing-left", _story(left=["1 jobs in the stream"])),
@@ -80,6 +81,8 @@ GOOD = [
     # A frame went down with the server, on its way to the caller or to the controller.
     _story(attempts=[_attempt(misnumbered="frames 0, 2", lack=True)], troubles=[_SERVER_KILLED]),
     _story(attempts=[_attempt(outcome="worker_protocol", **_ASIDE), _ANSWER], troubles=[_SERVER_KILLED]),
+    # … and that is what is kept of it.
+    _story(attempts=[_attempt(outcome="worker_protocol", calm=True, replayed=True, **_ASIDE)]),
     # Nobody knows whether it was done; it was.
     _story(attempts=[_attempt(outcome="outcome_unknown", maybe_executed=True), _attempt(outcome="worker_lost")]),
 ]

@@ -37,7 +37,7 @@ up: $(INSTALLED)  ## a NATS server, a controller and workers, until Ctrl-C
 	@$(BIN)/crank up
 
 test: $(INSTALLED)  ## all tests, with branch coverage of the core and the contract
-	$(BIN)/python -m pytest -n 5 --dist loadfile --cov --cov-branch --cov-report=term-missing
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-branch --cov-report=term-missing
 
 check: $(INSTALLED)  ## lint, format, types, layers
 	$(BIN)/ruff check .

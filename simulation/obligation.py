@@ -42,8 +42,7 @@ class Obligation:
         # A job's own time bounds each attempt, and not its acceptance.
         own_ms = None if request.action in ("submit", "retry") else headers.timeout_ms
         self.deadline = now + (own_ms or default_timeout_ms) / 1000
-        if request.action == "result":
-            self.deadline += _READ_S
+        self._arrived_at = now
         self.earliest = self.deadline - 0.001
         """Too late for anything, in whole milliseconds."""
         self.must_not_run = "" if working else "it asks for no work"
@@ -102,6 +101,12 @@ class Obligation:
         else:
             self._over = True
         return deaf
+
+    @property
+    def due(self) -> float:
+        """When it has its terminal reply, whatever happens."""
+        reads = self.request.action == "result"
+        return max(self.deadline, self._arrived_at) + _READ_S if reads else self.deadline
 
     @property
     def may_have_run(self) -> bool:

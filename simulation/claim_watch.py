@@ -44,8 +44,7 @@ class ClaimWatch:
 
     now = 0.0
 
-    def __init__(self, controller: str, ledger: Ledger, jobs: Jobs) -> None:
-        self._controller = controller
+    def __init__(self, ledger: Ledger, jobs: Jobs) -> None:
         self.failed_at = 0.0
         """When a write failed last."""
         self._ledger = ledger
@@ -170,10 +169,12 @@ class ClaimWatch:
             self._cancels[event.reply] = event.request_id
 
     def cancelled(self, reply: str) -> None:
-        """And is told that it is done."""
+        """And is told that it is done: so it must be stored."""
         job_id = self._cancels.pop(reply, None)
         if job_id is not None:
-            self._ledger.cancelled[job_id] = self._controller
+            record = self._ledger.bucket.get(job_id).record
+            ended = record is None or record.state == "cancelled"
+            must(ended, "cancels", f"{job_id} is told to be cancelled, and is {_state(record)}")
 
     def says(self, command: AckJob | NakJob | ExtendJob) -> str:
         """It says something of a delivery."""

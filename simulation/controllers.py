@@ -112,7 +112,7 @@ class Controller(Process):
         self.begin()
         simulation, now = self._simulation, self.own.now
         self.stopping = False
-        claims = ClaimWatch(self.name, simulation.ledger, simulation.jobs)
+        claims = ClaimWatch(simulation.ledger, simulation.jobs)
         name = f"{self.name}.{self.boot}"
         self.watch = Watch(name, simulation.history, now, DEFAULT_TIMEOUT_MS, LIMITS.max_attempts, claims)
         seed = simulation.plan.seed * 1000 + self.number * 100 + self.boot
@@ -272,10 +272,6 @@ class Controller(Process):
     def _turn_away(self, command: ReplyRefusal) -> None:
         self.watch.news.refused(command)
         self._simulation.answer_control(self, command.reply, accepted=False)
-
-    def hindered(self) -> None:
-        """Who was told by it that a job is cancelled was told too soon."""
-        self._simulation.ledger.unsettled(self.name)
 
     def tail(self) -> None:
         """The stream has something new."""

@@ -69,8 +69,6 @@ class Ledger:
         """Set by who makes both."""
         self.accepted: dict[str, None] = {}
         """Jobs that a caller was told are accepted."""
-        self.cancelled: dict[str, str] = {}
-        """Jobs whose callers were told that they are cancelled, and who told it and sees to it."""
         self.ended: dict[str, ClaimState] = {}
         """How a key ended last."""
         self.counts: Counter[str] = Counter()
@@ -92,7 +90,6 @@ class Ledger:
         if was is None or (state == "dead" and following == "waiting"):
             self._ends(key)
             life = self._lives[key] = Lifetime(key)
-            self.cancelled.pop(key, None)
         assert life is not None
         if now_is is None:
             self._ends(key)
@@ -126,11 +123,6 @@ class Ledger:
         for key in list(self._lives):
             self._ends(key)
         self.accepted.clear()
-        self.cancelled.clear()
-
-    def unsettled(self, controller: str) -> None:
-        """It stops in the middle: of what it told to be cancelled, some may not be stored, and is run by others."""
-        self.cancelled = {job_id: name for job_id, name in self.cancelled.items() if name != controller}
 
     # What is done -----------------------------------------------------------------------
 
@@ -138,8 +130,6 @@ class Ledger:
         """A controller sends a dispatch under the claim that it wrote with this nonce."""
         life = self._dispatches[dispatch_id] = self._by_nonce[nonce]
         life.asked = (request.caller, request.body)
-        told = self._lives.get(life.key) is life and life.key in self.cancelled
-        must(not told, "cancels", f"{life.key} is dispatched, and who cancelled it was told that it is cancelled")
 
     def ran(self, dispatch_id: str, *, twice_is_safe: bool) -> None:
         """A worker begins to do it."""

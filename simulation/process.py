@@ -44,7 +44,6 @@ class Process:
     def end(self) -> None:
         """It is gone, without a goodbye."""
         self.up = False
-        self.hindered()
 
     def start(self) -> None:
         """Start it; what it does then is its own."""
@@ -99,7 +98,6 @@ class Process:
         if not self.up or self.frozen_at is not None:
             return False
         self.frozen_at = self.own.now
-        self.hindered()
         self.clock.after(for_s, self._thaw, self.boot)
         return True
 
@@ -120,7 +118,6 @@ class Process:
         if not self.up or self.cut_at is not None:
             return False
         self.cut_at = self.clock.now
-        self.hindered()
         self.clock.after(for_s, self._mend, self.boot)
         return True
 
@@ -128,9 +125,6 @@ class Process:
         if boot == self.boot and self.up:
             self.cut_at = None
             self._take(self.connected_again, ())
-
-    def hindered(self) -> None:
-        """What it was about to do is not done, or later."""
 
     def connected_again(self) -> None:
         """The connection is back."""

@@ -237,7 +237,10 @@ def cancel(life: Life, world: World) -> Steps:
     event = yield LOOK
     while isinstance(event, Held):
         record = event.record
-        if not record.job or record.caller != life.request.caller or record.state != "waiting":
+        theirs = record.job and record.caller == life.request.caller
+        if theirs and record.state == "cancelled":
+            return Told({"status": "cancelled", "request_id": job_id})
+        if not theirs or record.state != "waiting":
             break
         life.earlier = record.attempts > 0
         refusal = refusals.cancelled(life)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from controller.core import records
+from controller.core import claim_refusals, records, refusals
 from controller.core.by_name import ByName
 from controller.core.claims import Claims
 from controller.core.commands import (
@@ -28,6 +28,8 @@ from controller.core.commands import (
     Record,
     Release,
     Reply,
+    ReplyJson,
+    ReplyRefusal,
     Restart,
     Send,
     SendControl,
@@ -51,11 +53,18 @@ from controller.core.pulls import Pulls
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
 from controller.core.world import Flight, Life, Outcome, World
-from subjects.messages import Control
+from subjects.claims import FINAL
+from subjects.messages import Control, encode
+from subjects.tokens import RequestId
 from subjects.trace import traceparent
 
 # A life that is answered at once so often goes round in circles: that must cost its own caller, and nobody else.
 _MOST_STEPS = 1000
+
+
+def cancelled(reply: str, request_id: str) -> ReplyJson:
+    """To whoever cancels: it is done."""
+    return ReplyJson(reply, encode({"status": "cancelled", "request_id": request_id}))
 
 
 class Lives:
@@ -251,10 +260,22 @@ class Lives:
         else:
             self._live -= 1
             self._tell(life, outcome)
+        for reply in life.cancels:
+            self._out.append(self._cancel_ends(life, reply))
         if life.claim_key:
             self.claims.leave(life)
         if life.delivery:
             self.pulls.ends(life.request.capability)
+
+    def _cancel_ends(self, life: Life, reply: str) -> ReplyJson | ReplyRefusal:
+        """What whoever cancelled a job that was worked on is told: what its record says by now."""
+        claim = self.claims.get(life.claim_key)
+        state = claim.record.state if claim is not None and claim.record is not None else ""
+        if state == "cancelled":
+            return cancelled(reply, life.request.job_id)
+        if state in FINAL:
+            return ReplyRefusal(reply, refusals.no_such_request(RequestId(life.request.job_id)))
+        return ReplyRefusal(reply, claim_refusals.unreadable("the job could not be ended yet"))
 
     def _stop(self, flight: Flight) -> None:
         control = Control("cancel", dispatch_id=flight.dispatch_id)

@@ -7,7 +7,7 @@ no clock and rolls no dice of its own. ``controller.driver`` and the simulation 
 from __future__ import annotations
 
 from controller.core import refusals
-from controller.core.commands import Ask, Command, Pause, ReplyJson, ReplyRefusal, Store
+from controller.core.commands import Ask, Command, Pause, ReplyRefusal, Store
 from controller.core.events import (
     CANCELLED,
     GIVEN_UP,
@@ -31,7 +31,7 @@ from controller.core.events import (
     WriteAnswered,
 )
 from controller.core.fleet import Offer, Worker
-from controller.core.lives import Lives
+from controller.core.lives import Lives, cancelled
 from controller.core.membership import Membership
 from controller.core.model import Request
 from controller.core.presence import Presence
@@ -51,7 +51,6 @@ from controller.core.stored import (
 )
 from controller.core.world import Flight, Life, World
 from subjects.answers import Fault, Frame, NoResponders, NotRun, Result
-from subjects.messages import encode
 from subjects.requests import NO_HEADERS
 from subjects.tokens import CapabilityId, is_claim_key
 
@@ -180,16 +179,19 @@ class Router(Lives):
             ):
                 self._timers.set(event, self.world.now + CANCEL_WAIT_S)
             return
+        if event.reply:
+            if len(self._cancels) >= MAX_CANCELS:
+                del self._cancels[next(iter(self._cancels))]
+            self._cancels[event.reply] = None
+            job = next(iter(lives))
+            if job.delivery:
+                job.cancels += (event.reply,)  # only what is stored outlives this process
+            else:
+                self._out.append(cancelled(event.reply, event.request_id))
         for life in list(lives):
             if life.steps is not None:
                 life.cancelled = True
                 self._resume(life, CANCELLED)
-        if not event.reply:
-            return
-        if len(self._cancels) >= MAX_CANCELS:
-            del self._cancels[next(iter(self._cancels))]
-        self._cancels[event.reply] = None
-        self._out.append(ReplyJson(event.reply, encode({"status": "cancelled", "request_id": event.request_id})))
 
     # What comes back ------------------------------------------------------------
 

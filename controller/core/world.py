@@ -154,7 +154,9 @@ class Life(msgspec.Struct, eq=False):
     known: bool = False
     """Whether what stands under its key was read or written for it."""
     cancelled: bool = False
-    """Whether its caller was told that it is."""
+    """Whether its caller wants it no more."""
+    cancels: tuple[str, ...] = ()
+    """Where to say that a job is cancelled, as soon as that is stored."""
     tried: set[str] | None = None
     """Workers that are not asked again for this request."""
     frames: int = 0

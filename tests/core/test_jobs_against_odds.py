@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from harness import ALLOW, DONE, TOO_LATE, House, json_replies, spec
+from harness import ALLOW, DONE, TOO_LATE, House, json_replies, of_kind, refusals, spec
 from stores import Stores
 
-from controller.core.commands import Authorize
+from controller.core.commands import Answer, Authorize
 from controller.core.events import RetryAsked, VerdictReached
 from controller.core.model import Request
 from controller.core.stored import AppendJob, ClaimNoticed, WriteClaim
@@ -37,7 +37,7 @@ def accepted(one: House, **headers: Any) -> tuple[str, AppendJob]:
 
 @pytest.mark.parametrize("moment", ["record is read", "policy is asked", "claim is written", "put back"])
 def test_a_job_whose_caller_was_told_that_it_is_cancelled_is_not_run_later(moment: str) -> None:
-    """Whenever in its delivery the cancel comes."""
+    """Whenever in its delivery the cancel comes; and it is told when that is stored, and not before."""
     one = house()
     job_id, job = accepted(one)
     if moment == "put back":
@@ -55,8 +55,8 @@ def test_a_job_whose_caller_was_told_that_it_is_cancelled_is_not_run_later(momen
         if moment == "claim is written":
             one.store_answers()
             assert isinstance(one.unanswered[0], WriteClaim)
-    log = one.cancel(job_id)
-    assert json_replies(log) == [{"status": "cancelled", "request_id": job_id}]
+    told = json_replies(one.cancel(job_id))
+    assert bool(told) == (one.stores.record(job_id).state == "cancelled")
     one.answers_claims = True
     if moment == "policy is asked":
         one.policy = lambda request: ALLOW
@@ -64,6 +64,7 @@ def test_a_job_whose_caller_was_told_that_it_is_cancelled_is_not_run_later(momen
     for _ in range(5):
         one.store_answers()
     one.advance(1.0)
+    assert json_replies(one.log)[1:] == [{"status": "cancelled", "request_id": job_id}]
     assert not one.deliver(job).dispatches
     assert one.stores.record(job_id).state == "cancelled"
 
@@ -75,13 +76,42 @@ def test_a_job_that_waits_for_a_dead_owner_is_cancelled_and_not_run_again() -> N
     job_id, job = accepted(one)
     one.deliver(job)
     late = two.deliver(job)
-    assert json_replies(two.cancel(job_id))
+    assert not json_replies(two.cancel(job_id))
     two.advance(30.0)
+    assert json_replies(two.log)[-1] == {"status": "cancelled", "request_id": job_id}
     assert not late.dispatches
     assert stores.record(job_id).state == "cancelled"
     problem = parse_problem(stores.record(job_id).answer.body)  # type: ignore[union-attr]
     assert problem is not None
     assert problem.maybe_executed
+
+
+def test_a_job_that_is_done_all_the_same_is_not_told_to_be_cancelled() -> None:
+    """The cancel came while its answer was being stored."""
+    one = house()
+    job_id, job = accepted(one)
+    delivery = one.deliver(job)
+    one.answers_claims = False
+    one.answers(delivery)
+    one.cancel(job_id)
+    one.answers_claims = True
+    one.store_answers()
+    assert one.stores.record(job_id).state == "done"
+    assert not json_replies(one.log)[1:]
+    assert refusals(one.log) == [ErrorKind.NO_SUCH_REQUEST]
+
+
+def test_who_cancels_again_is_told_the_same() -> None:
+    """It is cancelled, and was before."""
+    one = house()
+    job_id, _ = accepted(one)
+    for reply in ("_INBOX.first", "_INBOX.again"):
+        one.cancel(job_id, last=True, reply=reply)
+        one.advance(0.6)
+    told = [
+        msgspec.json.decode(c.body) for c in of_kind(one.log, Answer) if c.reply in ("_INBOX.first", "_INBOX.again")
+    ]
+    assert told == [{"status": "cancelled", "request_id": job_id}] * 2
 
 
 def test_a_cancelled_job_that_ran_before_does_not_say_that_nothing_ran() -> None:

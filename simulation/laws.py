@@ -21,7 +21,7 @@ LAWS = {
     "own-delivery": "Nobody acknowledges, gives back or extends a delivery that is not theirs.",
     "no-orphan": "When all is quiet, no claim that somebody asks for waits for an owner that is gone.",
     "in-time": "A request that a living controller took has a reply when its deadline is over, and is not late before.",
-    "cancels": "Who cancels has a terminal reply at once, its worker is told, and a job is cancelled that is told to be.",
+    "cancels": "Who cancels has a terminal reply at once, its worker is told, and what is told of a job is stored.",
     "known-gone": "No dispatch goes to a worker that this controller knows to drain or to be gone; none waits for one.",
     "right-worker": "A dispatch goes to one worker at a time: one that fits, has room, and was not tried in vain.",
     "no-second-run": "What may have run is run again only where the capability says that this is safe.",

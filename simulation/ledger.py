@@ -143,6 +143,12 @@ class Ledger:
             # What remains: frozen, or on its way, between an acknowledged claim and the worker.
             self.counts["ran when its claim was over"] += 1
 
+    def did_not_run(self, dispatch_id: str) -> None:
+        """A worker takes it back that it ran."""
+        life = self._dispatches.get(dispatch_id)
+        if life is not None:
+            life.ran.discard(dispatch_id)
+
     def answered(
         self, request: Request, key: str, command: Answer | Refuse, pieces: bytes, remembered_s: float
     ) -> None:

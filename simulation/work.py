@@ -154,6 +154,8 @@ class Desk:
     def _end(self, dispatch_id: str, answer: Answer) -> None:
         run = self._over(dispatch_id)
         if run is not None:
+            if isinstance(answer, NotRun):
+                self._worker.takes_back(dispatch_id)
             run.answer(answer)
 
     def _over(self, dispatch_id: str) -> Run | None:

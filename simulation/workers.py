@@ -156,6 +156,10 @@ class Worker(Process):
         """It begins with a dispatch: whatever happens to it from now on, it may have been done."""
         self._simulation.ledger.ran(dispatch_id, twice_is_safe=twice_is_safe)
 
+    def takes_back(self, dispatch_id: str) -> None:
+        """It says that it did not begin after all: if that is not true, nobody can know."""
+        self._simulation.ledger.did_not_run(dispatch_id)
+
     # Troubles -----------------------------------------------------------------------------
 
     def troubles(self) -> dict[str, Callable[[float], bool]]:

@@ -102,11 +102,10 @@ class Obligation:
             self._over = True
         return deaf
 
-    @property
-    def due(self) -> float:
-        """When it has its terminal reply, whatever happens."""
+    def due(self, thawed_at: float) -> float:
+        """When it has its terminal reply, whatever happens, at a controller that stood still until then."""
         reads = self.request.action == "result"
-        return max(self.deadline, self._arrived_at) + _READ_S if reads else self.deadline
+        return max(self.deadline, self._arrived_at, thawed_at) + _READ_S if reads else self.deadline
 
     @property
     def may_have_run(self) -> bool:

@@ -269,6 +269,6 @@ class Watch:
         """Whoever's deadline is over has a reply, and what the stream told is known."""
         must(not self._replied, "one-reply", f"no record tells of {self._replied}")
         for reply, owed in self.owed.items():
-            over_s = now - owed.due - 2 * SLOT_S
+            over_s = now - owed.due(self._thawed_at) - 2 * SLOT_S
             must(over_s <= 0, "in-time", f"{reply} has no terminal reply {over_s:.3f} s after its deadline")
         self.news.check(router.world.registry)

@@ -179,6 +179,7 @@ class Ledger:
     def accepts(self, told: bytes) -> None:
         """A caller is told that a job is accepted."""
         self.accepted[_accepted(told).job_id] = None
+        self.counts["job accepted"] += 1
 
 
 def _is_theirs(request: Request, life: Lifetime) -> bool:

@@ -110,7 +110,6 @@ class Simulation:
 
     def _keys(self) -> dict[str, int]:
         counts = self.ledger.counts + self.callers.side
-        counts["job accepted"] = len(self.ledger.accepted)
         counts["job delivered again"] = self.jobs.redelivered
         return {name: count for name, count in sorted(counts.items()) if count}
 

@@ -9,7 +9,7 @@ NATS_COMMAND := .tools/nats-v0.5.0
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help install demo up test check bench sim chaos tools lock clean
+.PHONY: help install demo up test coverage check bench sim chaos tools lock clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,8 +36,11 @@ demo: $(INSTALLED)  ## start everything, send real requests, show the decisions,
 up: $(INSTALLED)  ## a NATS server, a controller and workers, until Ctrl-C
 	@$(BIN)/crank up
 
-test: $(INSTALLED)  ## all tests, with branch coverage of the core and the contract
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-branch --cov-report=term-missing
+test: $(INSTALLED)  ## all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+coverage: $(INSTALLED)  ## the branches of the core and the contract that their own tests take
+	$(BIN)/python -m pytest -n 2 tests/core tests/subjects --cov --cov-branch --cov-report=term-missing
 
 check: $(INSTALLED)  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -46,12 +46,14 @@ _accepted = msgspec.json.Decoder(_Accepted).decode
 class Lifetime:
     """One life of a key."""
 
-    __slots__ = ("answer", "asked", "key", "ran", "since", "until")
+    __slots__ = ("answer", "asked", "key", "ran", "since", "twice_is_safe", "until")
 
     def __init__(self, key: str) -> None:
         self.key = key
         self.ran: set[str] = set()
         """The dispatches that some worker began."""
+        self.twice_is_safe = True
+        """Whether everybody who began with it may do it again."""
         self.answer: StoredAnswer | None = None
         self.asked: tuple[str, bytes] | None = None
         """By whom, and what, as far as it was dispatched."""
@@ -59,6 +61,11 @@ class Lifetime:
         """When its record was written last, by the world's clock."""
         self.until = float("inf")
         """When its answer was forgotten."""
+
+    @property
+    def ran_for_good(self) -> bool:
+        """Whether it may have been done by somebody who may not do it again."""
+        return bool(self.ran) and not self.twice_is_safe
 
 
 class Ledger:
@@ -92,6 +99,9 @@ class Ledger:
             life = self._lives[key] = Lifetime(key)
         assert life is not None
         if now_is is None:
+            # Whoever asks next would have it run again; an operator alone may want that, of what is unknown.
+            released = state in _HELD and life.ran_for_good
+            must(not released, "at-most-once", f"{key} is free again, and ran as {' and '.join(life.ran)}")
             self._ends(key)
             return
         if was is not None and state in _HELD and was.owner != now_is.owner:
@@ -137,6 +147,7 @@ class Ledger:
         if life is None:
             return
         life.ran.add(dispatch_id)
+        life.twice_is_safe = life.twice_is_safe and twice_is_safe
         must(twice_is_safe or len(life.ran) == 1, "at-most-once", f"{life.key} runs as {' and '.join(life.ran)}")
         must(len(life.ran) <= _MOST_RUNS, "attempts", f"{life.key} runs for the {len(life.ran)}th time")
         if self._lives.get(life.key) is not life:

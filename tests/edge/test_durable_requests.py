@@ -9,6 +9,7 @@ import pytest
 
 from subjects.errors import ErrorKind
 from subjects.headers import build_block
+from tests.edge.claim_probe import eventually
 from tests.edge.conftest import StartController, StartWorker
 from tests.edge.peers import Caller, until
 
@@ -94,8 +95,7 @@ async def test_a_failed_job_is_dead_with_its_error_and_can_be_retried_and_droppe
     job = await job_of(caller, b'{"to": "ada"}')
     code, problem, headers = await caller.result(job)
     assert (code, headers["crank-job-status"], problem["worker_code"]) == (500, "dead", 422)
-    _, listed = await caller.tell("crank.admin.dead", {"op": "list"})
-    assert [(row["job_id"], row["reason"]) for row in listed["dead"]] == [(job, "worker_error")]
+    await eventually(lambda: _lists(caller, [(job, "worker_error")]))  # the record says so first
     _, shown = await caller.tell("crank.admin.dead", {"op": "show", "job_id": job})
     assert shown["dead"][0]["body"] == '{"to": "ada"}'
     code, retried = await caller.tell("crank.admin.dead", {"op": "retry", "job_id": job})
@@ -105,6 +105,11 @@ async def test_a_failed_job_is_dead_with_its_error_and_can_be_retried_and_droppe
     assert (await caller.tell("crank.admin.dead", {"op": "list"}))[1]["dead"] == []
     assert (await caller.tell("crank.admin.dead", {"op": "retry", "job_id": job}))[0] == 404
     assert (await caller.tell("crank.admin.dead", {"op": "drop", "job_id": job}))[0] == 404
+
+
+async def _lists(caller: Caller, expected: list[tuple[str, str]]) -> bool:
+    _, listed = await caller.tell("crank.admin.dead", {"op": "list"})
+    return [(row["job_id"], row["reason"]) for row in listed["dead"]] == expected
 
 
 async def test_a_lost_worker_s_job_is_dead_and_never_run_again_by_itself(

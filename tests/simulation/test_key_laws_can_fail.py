@@ -75,6 +75,12 @@ def believes_that_all_may_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_module, "written_for", lambda *args: replace(written_for(*args), idempotent=True))
 
 
+@breaks("at-most-once")
+def frees_the_key_of_what_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks next has it run again, and nobody is told that it may have run before."""
+    monkeypatch.setattr(keyed_module, "Put", lambda state, **fields: keyed_module.RELEASE)
+
+
 @breaks("table")
 def forgets_what_it_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A key is free as soon as its answer was sent."""

@@ -19,13 +19,13 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 
 
 class Question:
-    """One message that wants an answer; it left ``times`` times."""
+    """One message that wants an answer; it left ``times`` times, for the first time at ``since``."""
 
-    __slots__ = ("body", "due", "headers", "subject", "times")
+    __slots__ = ("body", "due", "headers", "since", "subject", "times")
 
     def __init__(self, subject: str, body: bytes, headers: bytes | None = None) -> None:
         self.subject, self.body, self.headers = subject, body, headers
-        self.due = 0.0
+        self.since = self.due = 0.0
         self.times = 0
 
     def answered(self, body: bytes) -> float | None:
@@ -85,7 +85,8 @@ class Questions:
         if not self._bus.publish(question.subject, question.body, question.headers, reply):
             return False
         question.times += 1
-        question.due = self._loop.time() + PATIENCE_S
+        question.since = now = self._loop.time()
+        question.due = now + PATIENCE_S
         self._open[reply] = question
         return True
 

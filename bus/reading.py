@@ -54,39 +54,36 @@ class Reading(Parser):
     def _hand_over_whole(self, data: bytes, at: int) -> int:
         """Hand over the messages that ``data`` has at ``at``; returns where something else, or half a one, begins."""
         self._wanted = 0
-        while at < len(data):
-            start = data.find(b"\r\n", at) + CRLF_SIZE
-            if start < CRLF_SIZE:
+        find, direct, whole = data.find, self._direct, len(data)
+        while at < whole:
+            line = find(b"\r\n", at)
+            if line < 0:
                 return at
             # MSG subject id [reply] size, or HMSG subject id [reply] size-of-headers size
-            words = data[at : start - CRLF_SIZE].split(b" ")
+            words = data[at:line].split(b" ")
+            start = body = line + CRLF_SIZE
             try:
                 has_headers = words[0] == b"HMSG"
-                handler = self._direct[words[2]]
+                handler = direct[words[2]]
                 end = start + int(words[-1])
-                body = start + int(words[-2]) if has_headers else start
+                if has_headers:
+                    body += int(words[-2])
             except (ValueError, LookupError):  # another kind of line, another subscription
                 return at
             # A size below zero would be read for ever.
             if not start <= body <= end or not (has_headers or words[0] == b"MSG"):
                 return at
-            if end > len(data) - CRLF_SIZE:
+            if end + CRLF_SIZE > whole:
                 self._wanted = end + CRLF_SIZE - at
                 return at
-            reply = words[3] if len(words) - has_headers > 4 else b""
-            _hand_over(handler, words[1], reply, data[start:body] if has_headers else None, data[body:end])
             at = end + CRLF_SIZE
+            try:
+                reply = words[3].decode() if len(words) - has_headers > 4 else ""
+            except UnicodeDecodeError:
+                continue  # NATS carries any bytes, and nobody here can answer to these
+            subject = words[1].decode(errors="replace")  # which the handler can refuse
+            try:
+                handler(subject, reply, data[start:body] if has_headers else None, data[body:end])
+            except Exception:  # it would end nats-py's read loop, and every other request with it
+                log.exception("a message handler failed; the message on %r was dropped", subject[:128])
         return at
-
-
-def _hand_over(handler: Handler, subject: bytes, reply: bytes, headers: bytes | None, body: bytes) -> None:
-    """Call ``handler``; an error of its own would end nats-py's read loop, and every other request with it."""
-    try:
-        answer_to = reply.decode()
-    except UnicodeDecodeError:
-        return  # NATS carries any bytes, and nobody here can answer to these
-    name = subject.decode(errors="replace")  # which the handler can refuse
-    try:
-        handler(name, answer_to, headers, body)
-    except Exception:
-        log.exception("a message handler failed; the message on %r was dropped", name[:128])

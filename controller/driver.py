@@ -72,8 +72,9 @@ class Driver:
         if stood_still > STALL_S:
             self._take(Stalled(stood_still * 1000), now)
         self._take(event, now)
-        while self._queue:
-            self._take(self._queue.popleft(), now)
+        queue = self._queue
+        while queue:
+            self._take(queue.popleft(), now)
         self._busy = False
         due = self.router.next_due()
         if self._armed == _NEVER or (due is not None and due < self._armed):

@@ -63,7 +63,8 @@ def claim_key(caller: str, capability: str, key: str) -> str:
 
 def fingerprint(content_type: str, body: bytes) -> bytes:
     """What tells a repeated request from another one under the same key: 32 bytes of SHA-256."""
-    return hashlib.sha256(b"%d:%s" % (len(content_type.encode()), content_type.encode()) + body).digest()
+    media = content_type.encode()
+    return hashlib.sha256(b"%d:%b%b" % (len(media), media, body)).digest()
 
 
 class StoredError(msgspec.Struct, frozen=True, gc=False, array_like=True):

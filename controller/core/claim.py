@@ -112,5 +112,5 @@ def _attempts(life: Life, step: Put, stands: ClaimRecord, world: World) -> int:
 
 
 def new_nonce(world: World) -> str:
-    """What tells one write from every other one."""
-    return world.chance.randbytes(8).hex()
+    """What tells one write from every other one: the process, and its number there."""
+    return f"{world.boot}{next(world.writes):x}"

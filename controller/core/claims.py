@@ -43,6 +43,9 @@ _SWEEPS_A_LEASE = 15
 _OBSERVED_LEASES = 3
 # Keys that nobody here waits for, kept in sight all the same.
 _MAX_OBSERVED = 10_000
+# What a life that holds a key may be waiting for: what comes of its write, or what a worker does.
+_WRITES = (Put, Linger)
+_WAITS = (Wait, Send, Forward, Follow)
 
 
 class Claims(dict[str, Claim]):
@@ -53,7 +56,6 @@ class Claims(dict[str, Claim]):
     ) -> None:
         super().__init__()
         self.world = world
-        world.owner = f"{world.controller_id}.{world.chance.randbytes(4).hex()}"
         self.watched: dict[str, None] = {}
         """Keys whose changes elsewhere matter here."""
         self._emit = emit
@@ -240,7 +242,7 @@ class Claims(dict[str, Claim]):
         if holder is not None:
             if holder.delivery and claim.record.state == "dispatching":
                 self._emit(ExtendJob(holder.delivery))
-            if isinstance(holder.asked, Put | Linger):
+            if isinstance(holder.asked, _WRITES):
                 self._answer(holder, WON)
         if created or (claim.record is not None and claim.record.state not in HELD):
             self._changed(claim)
@@ -257,10 +259,10 @@ class Claims(dict[str, Claim]):
         self._learn(claim, event.record, event.seq, tell=False)
         holder, claim.holder = claim.holder, None
         if holder is not None:
-            asks = again is not None or isinstance(holder.asked, Put | Linger)
+            asks = again is not None or isinstance(holder.asked, _WRITES)
             # Whoever waits for a worker, or follows one, is told when there is an answer already.
             over = claim.record is not None and claim.record.state in FINAL and claim.holder is None
-            if asks or (over and isinstance(holder.asked, Wait | Send | Forward | Follow)):
+            if asks or (over and isinstance(holder.asked, _WAITS)):
                 self._answer(holder, self._known(claim, holder))
         self._changed(claim)
         self._forget(claim)
@@ -272,7 +274,7 @@ class Claims(dict[str, Claim]):
             return
         claim.out = claim.following = None
         holder = claim.holder
-        if holder is not None and isinstance(holder.asked, Put | Linger):
+        if holder is not None and isinstance(holder.asked, _WRITES):
             if not claim.mine:
                 claim.holder = None
             self._answer(holder, Lost(event.reason))
@@ -420,6 +422,8 @@ class Claims(dict[str, Claim]):
 
     def _changed(self, claim: Claim) -> None:
         """Those who are attached see what stands there now; each may act, and the next one sees what came of it."""
+        if not claim.attached:
+            return
         for life in list(claim.attached):
             if claim.record is None and claim.out is not None:
                 return  # one of them has begun to write

@@ -8,46 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cachetools import LRUCache
-
-from subjects.claims import ClaimRecord
+from subjects.claims import ClaimRecord, StoredAnswer
 
 # What an entry takes beside its body, by measurement of a small one.
-_OVERHEAD_BYTES = 1500
+_OVERHEAD_BYTES = 1000
 
 
-def _size(kept: tuple[ClaimRecord, float]) -> int:
-    answer = kept[0].answer
+def size_of(answer: StoredAnswer | None) -> int:
+    """What a record with this answer takes in memory, in bytes."""
     return _OVERHEAD_BYTES + (0 if answer is None else len(answer.body) + len(answer.passed))
 
 
-class KeptRecords:
-    """Records of what is done, the least recently used out first, by caller, capability and key.
+_Key = tuple[str, str, str]
+_Kept = tuple[ClaimRecord, float, int]
+"""A record, until when it is good, and its size in bytes."""
 
-    What stands for these three in the store is not needed to find one here, and takes longer than finding it. The end
-    of a record's life stands beside it: a cache that keeps its entries in the order of their ends takes thrice as long.
+
+class KeptRecords:
+    """Records of what is done, by caller, capability and key: those used lately, in two generations.
+
+    Each generation is a dictionary, and holds half of the bytes at most. What is put or used goes to the young one;
+    when that is full it becomes the old one, and what was old is forgotten. Every keyed request comes in here, and a
+    list in the order of use would take five times as long (cachetools: 3 of the 58 µs that a keyed request takes). What
+    stands for the three names in the store is not needed to find a record here, and takes longer than finding it.
     """
 
     def __init__(self, max_bytes: int, now: Callable[[], float]) -> None:
-        self._cache: LRUCache[tuple[str, str, str], tuple[ClaimRecord, float]] = LRUCache(max_bytes, _size)
+        self._room = max_bytes // 2
         self._now = now
+        self._young: dict[_Key, _Kept] = {}
+        self._old: dict[_Key, _Kept] = {}
+        self._young_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._cache)
+        return len(self._young) + len(self._old)
 
     def get(self, caller: str, capability: str, key: str) -> ClaimRecord | None:
         """The record, or None."""
-        kept = self._cache.get((caller, capability, key))
+        names = caller, capability, key
+        kept = self._young.get(names)
         if kept is None:
-            return None
-        record, until = kept
+            kept = self._old.pop(names, None)
+            if kept is None:
+                return None
+            self._keep(names, kept)
+        record, until, size = kept
         if self._now() < until:
             return record
-        del self._cache[caller, capability, key]
+        del self._young[names]
+        self._young_bytes -= size
         return None
 
     def put(self, record: ClaimRecord, age_s: float = 0.0) -> None:
-        """Keep it, if it is not larger than everything that may be kept. It was stored up to ``age_s`` ago."""
-        kept = record, self._now() + record.window_s - age_s
-        if _size(kept) <= self._cache.maxsize:
-            self._cache[record.caller, record.capability, record.key] = kept
+        """Keep it, if it is not larger than a generation. It was stored up to ``age_s`` ago."""
+        names = record.caller, record.capability, record.key
+        earlier = self._young.pop(names, None)
+        if earlier is not None:
+            self._young_bytes -= earlier[2]
+        elif names in self._old:
+            del self._old[names]
+        size = size_of(record.answer)
+        if size <= self._room:
+            self._keep(names, (record, self._now() + record.window_s - age_s, size))
+
+    def _keep(self, names: _Key, kept: _Kept) -> None:
+        size = kept[2]
+        if self._young_bytes + size > self._room:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
+        self._young[names] = kept
+        self._young_bytes += size

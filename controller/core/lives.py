@@ -59,7 +59,7 @@ from subjects.tokens import RequestId
 from subjects.trace import traceparent
 
 # A life that is answered at once so often goes round in circles: that must cost its own caller, and nobody else.
-_MOST_STEPS = 1000
+_STEPS = range(1000)
 
 
 def cancelled(reply: str, request_id: str) -> ReplyJson:
@@ -123,10 +123,11 @@ class Lives:
 
     def _resume(self, life: Life, event: LifeEvent | None) -> None:
         """Run a life until it waits for the world again, or ends."""
-        if life.flight is not None and not life.flight.sent and event is not WON:
+        if event is not WON and life.flight is not None and not life.flight.sent:
             self._flights.withdraw(life.flight)
-        self._waiting.leave(life)
-        for _ in range(_MOST_STEPS):
+        if life.waiting is not None:
+            self._waiting.leave(life)
+        for _ in _STEPS:
             steps = life.steps
             if steps is None:
                 return
@@ -143,7 +144,14 @@ class Lives:
 
     def _take(self, life: Life, step: Step) -> LifeEvent | None:
         """Do what a life asks for. It waits where ``life.asked`` is the step; an answer known at once is returned."""
-        match step:
+        match step:  # the commonest first
+            case Put():
+                flight = life.flight
+                if flight is not None and not flight.sent:
+                    self._flights.withdraw(flight)
+                if step.offer is not None:
+                    self._flights.launch(life, step.offer)
+                return self._claimed(life, step, self.claims.put(life, step))
             case Send():
                 life.asked = step
                 self._send(life, step)
@@ -164,12 +172,6 @@ class Lives:
             case Ask():
                 life.asked = step
                 self._out.append(Authorize(life, life.request))
-            case Put(_, offer):
-                if life.flight is not None and not life.flight.sent:
-                    self._flights.withdraw(life.flight)
-                if offer is not None:
-                    self._flights.launch(life, offer)
-                return self._claimed(life, step, self.claims.put(life, step))
             case Attach():
                 return self._claimed(life, step, self.claims.attach(life))
             case Look():
@@ -252,7 +254,8 @@ class Lives:
     def _finish(self, life: Life, outcome: Outcome) -> None:
         life.steps = None
         self._timers.cancel(life)
-        self._waiting.leave(life)
+        if life.waiting is not None:
+            self._waiting.leave(life)
         if life.flight is not None and not life.flight.sent:
             self._flights.withdraw(life.flight)
         if life.replied:

@@ -26,12 +26,12 @@ class Waiting:
         life.waiting_since = self._world.now
 
     def leave(self, life: Life) -> None:
-        """Stop waiting, if it does."""
-        if life.waiting is not None:
-            del life.waiting.waiting[life]
-            self._registry.groups[life.request.capability].waiting -= 1
-            life.waiting = None
-            life.queued_s += self._world.now - life.waiting_since
+        """Stop waiting."""
+        assert life.waiting is not None
+        del life.waiting.waiting[life]
+        self._registry.groups[life.request.capability].waiting -= 1
+        life.waiting = None
+        life.queued_s += self._world.now - life.waiting_since
 
     def next_for(self, offer: Offer) -> Life | None:
         """Who may choose now that ``offer`` is free, taken out of its queue; None when nobody can use it."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -65,13 +66,18 @@ class World:
     kept: KeptRecords = field(init=False)
     max_answer_bytes: int = 1024 * 1024
     """What a worker's answer, its own headers included, may measure to be passed on in one message."""
-    owner: str = ""
+    owner: str = field(init=False)
     """``<controller id>.<boot>``: whose the claims of this process are."""
+    boot: str = field(init=False)
+    """What no other process has, so that nobody's writes are taken for another's."""
+    writes: count[int] = field(default_factory=count)
     now: float = 0.0
     stalled_ms: float = 0.0
     """Standing still for so long took this much of the patience of everything read right after."""
 
     def __post_init__(self) -> None:
+        self.boot = self.chance.randbytes(8).hex()
+        self.owner = f"{self.controller_id}.{self.boot}"
         self.kept = KeptRecords(self.limits.cache_bytes, lambda: self.now)
 
     def serves(self, offer: Offer) -> bool:

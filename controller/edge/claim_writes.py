@@ -123,13 +123,12 @@ class ClaimWrites:
 class Write(Question):
     """A record on its way."""
 
-    __slots__ = ("_since", "_told", "_writes", "expected_seq", "key", "nonce")
+    __slots__ = ("_told", "_writes", "expected_seq", "key", "nonce")
 
     def __init__(self, writes: ClaimWrites, command: WriteClaim, subject: str, body: bytes, headers: bytes) -> None:
         super().__init__(subject, body, headers)
         self.key, self.nonce, self.expected_seq = command.key, command.record.nonce, command.expected_seq
         self._writes = writes
-        self._since = writes.now()
         self._told = False
 
     def answered(self, body: bytes) -> float | None:
@@ -156,7 +155,7 @@ class Write(Question):
 
     def overdue(self) -> bool:
         """The core is told once, and the write goes out again."""
-        if not self._told and self._writes.now() - self._since >= PATIENCE_S:
+        if not self._told and self._writes.now() - self.since >= PATIENCE_S:
             self._told = True
             self._writes.feed(ClaimUnanswered(self.key, self.nonce))
         return True

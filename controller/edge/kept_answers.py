@@ -41,8 +41,8 @@ class KeptAnswers:
         answer = record.answer
         if answer is None:
             return False
-        room = min(_MOST_IN_A_RECORD_BYTES, self._bus.max_body_bytes - _RECORD_ROOM_BYTES)
-        return len(answer.body) > room
+        size = len(answer.body)
+        return size > _MOST_IN_A_RECORD_BYTES or size > self._bus.max_body_bytes - _RECORD_ROOM_BYTES
 
     async def keep(self, record: ClaimRecord, name: str, ttl_s: int | None) -> ClaimRecord:
         """Store the body under ``name``, a token that nothing else is kept under; returns the record without it.

@@ -2,7 +2,7 @@
 
 from bus.answers import Conflict, Entry, Stored, Unstored
 from bus.connection import Bus, BusUnavailable, Handler, Message, NoResponder, NotAdmitted, Subscription, Unanswered
-from bus.specs import Republish, StreamSpec
+from bus.specs import StreamSpec
 from bus.streams import Streams
 from bus.tail import Tail
 
@@ -15,7 +15,6 @@ __all__ = [
     "Message",
     "NoResponder",
     "NotAdmitted",
-    "Republish",
     "Stored",
     "StreamSpec",
     "Streams",

@@ -15,18 +15,11 @@ from nats.js import api
 # What a stream that nobody has changed has, in the fields that could lose what is stored.
 _UNTOUCHED: dict[str, Any] = {
     "retention": "limits", "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_msg_size": -1, "no_ack": False,
-    "sealed": False, "allow_msg_ttl": False, "allow_rollup_hdrs": False, "deny_delete": False, "republish": None,
+    "sealed": False, "allow_msg_ttl": False, "allow_rollup_hdrs": False, "deny_delete": False,
 }  # fmt: skip
 _FIELDS = (*_UNTOUCHED, "subjects", "storage", "max_msgs_per_subject", "discard")
 # What hurts nobody where it was not asked for.
-_EXTRAS = frozenset({"allow_rollup_hdrs", "deny_delete", "republish"})
-
-
-class Republish(NamedTuple):
-    """Tell of each message that was stored, by its headers alone, on ``dest`` in the place of ``src``."""
-
-    src: str
-    dest: str
+_EXTRAS = frozenset({"allow_rollup_hdrs", "deny_delete"})
 
 
 class StreamSpec(NamedTuple):
@@ -47,12 +40,9 @@ class StreamSpec(NamedTuple):
     duplicates_s: int = 0
     rollup: bool = False
     deny_delete: bool = False
-    republish: Republish | None = None
 
 
-def bucket(
-    name: str, replicas: int, max_bytes: int, *, max_age_s: int = 0, republish: Republish | None = None
-) -> StreamSpec:
+def bucket(name: str, replicas: int, max_bytes: int, *, max_age_s: int = 0) -> StreamSpec:
     """The stream of a key-value bucket: the last value of each key, and nothing dropped to make room."""
     return StreamSpec(
         f"KV_{name}",
@@ -63,7 +53,6 @@ def bucket(
         discard_new=True,
         rollup=True,
         deny_delete=True,
-        republish=republish,
     )
 
 
@@ -96,7 +85,6 @@ def config_of(spec: StreamSpec) -> api.StreamConfig:
         allow_msg_ttl=True,
         allow_rollup_hdrs=spec.rollup,
         deny_delete=spec.deny_delete,
-        republish=spec.republish and api.RePublish(*spec.republish, headers_only=True),
     )
 
 

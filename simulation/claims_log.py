@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from controller.core.claim_states import HELD
 from controller.core.events import Event
 from controller.core.stored import (
     ClaimFailed,
@@ -103,8 +104,6 @@ class ClaimsLog:
                 self._comes(self._failed, write, number, bucket.full)
             return
         seq = bucket.write(command.key, command.record, command.expected_seq, command.ttl_s)
-        if seq is not None:
-            self._simulation.noticed(command.key)
         if answered and seq is not None:
             self._comes(self._stored, write, seq)
         elif answered:
@@ -113,7 +112,13 @@ class ClaimsLog:
     def _stored(self, write: _Write, seq: int) -> None:
         if not write.known:
             write.known = True
-            self._feed(ClaimStored(write.command.key, write.command.record.nonce, seq))
+            self._is_stored(write, seq)
+
+    def _is_stored(self, write: _Write, seq: int) -> None:
+        key, record = write.command.key, write.command.record
+        self._feed(ClaimStored(key, record.nonce, seq))
+        if record.state not in HELD:
+            self._tell(key)
 
     def _failed(self, write: _Write, number: int, reason: str) -> None:
         write.failed.add(number)
@@ -132,7 +137,7 @@ class ClaimsLog:
         key, nonce = write.command.key, write.command.record.nonce
         write.known = True
         if entry.record is not None and entry.record.nonce == nonce:
-            self._feed(ClaimStored(key, nonce, entry.seq))
+            self._is_stored(write, entry.seq)
         else:
             self._feed(ClaimRefused(key, nonce, entry.record, entry.seq))
 
@@ -153,8 +158,14 @@ class ClaimsLog:
 
     def _released(self, command: ReleaseClaim, answered: bool) -> None:
         bucket = self._bucket
-        if not bucket.away and bucket.write(command.key, None, command.expected_seq, None) is not None:
-            self._simulation.noticed(command.key)
+        if bucket.away or bucket.write(command.key, None, command.expected_seq, None) is None:
+            return
+        if answered:
+            self._comes(self._tell, command.key)
+
+    def _tell(self, key: str) -> None:
+        if self._controller.cut_at is None:
+            self._simulation.noticed(key)
 
     # Reading --------------------------------------------------------------------------
 
@@ -210,10 +221,10 @@ class ClaimsLog:
     def _feed(self, event: Event) -> None:
         self._controller.feed(event)
 
-    # What the bucket says by itself -----------------------------------------------------
+    # What is said by itself -----------------------------------------------------
 
     def noticed(self, key: str) -> None:
-        """Something was stored: the notice reaches whoever listens, now and then late, twice or not at all."""
+        """Somebody says that it is nobody's any more: that reaches whoever listens, now and then late, twice or not."""
         if key in self._controller.router.claims.watched:
             controller = self._controller
             carry, act = self._simulation.network.carry_noisily, controller.receive_as

@@ -162,7 +162,7 @@ class Simulation:
             )
 
     def noticed(self, key: str) -> None:
-        """Something was stored of a claim: the bucket tells every controller."""
+        """A controller tells every other one of a claim that nobody holds any more."""
         for controller in self.controllers:
             controller.claims.noticed(key)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bus import Bus, Republish, Streams, StreamSpec
+from bus import Bus, Streams, StreamSpec
 from bus.inspection import stream
 from bus.specs import bucket, object_store
 from crank.natsd import NatsServer
@@ -16,7 +16,7 @@ MADE = [
     StreamSpec("JOBS", "jobs.>", max_per_subject=-1, max_bytes=1_000_000, discard_new=True, work_queue=True,
                duplicates_s=120),
     StreamSpec("DEAD", "dead.>", max_per_subject=-1, max_bytes=1_000_000, discard_new=True, duplicates_s=120),
-    bucket("claims", 1, 1_000_000, republish=Republish("$KV.claims.>", "claims.>")),
+    bucket("claims", 1, 1_000_000),
     bucket("results", 1, 1_000_000, max_age_s=86_400),
     object_store("answers", 1, 1_000_000),
 ]  # fmt: skip
@@ -46,12 +46,10 @@ async def test_a_stream_is_made_as_specified_and_made_again_it_does_not_differ(
         ({"max_age_s": 3600}, ["max_age is 3600000000000, not 0"]),
         ({"discard_new": False}, ['discard is "old", not "new"']),
         ({"rollup": False}, ["allow_rollup_hdrs is false, not true"]),
-        ({"republish": None},
-         ['republish is null, not {"src":"$KV.claims.>","dest":"claims.>","headers_only":true}']),
         ({"max_bytes": 2_000_000}, []),
     ],
-    ids=["age", "discard", "rollup", "republish", "size"],
-)  # fmt: skip
+    ids=["age", "discard", "rollup", "size"],
+)
 async def test_a_bucket_that_somebody_made_otherwise_is_told_field_by_field(
     nats_server: NatsServer, changed: dict[str, Any], told: list[str]
 ) -> None:
@@ -69,6 +67,6 @@ async def test_a_bucket_that_somebody_made_otherwise_is_told_field_by_field(
 async def test_what_was_not_asked_for_and_hurts_nobody_is_not_told(nats_server: NatsServer) -> None:
     """A stream that somebody has protected against deletions is as good."""
     bus = await Bus.connect(nats_server.url, name="t")
-    await Streams(bus).ensure(StreamSpec("T", "t.*", deny_delete=True, republish=Republish("t.>", "u.>")))
+    await Streams(bus).ensure(StreamSpec("T", "t.*", deny_delete=True, rollup=True))
     assert await Streams(bus).ensure(StreamSpec("T", "t.*")) == []
     await bus.close()

@@ -1,8 +1,10 @@
-"""Owns hearing of changes of the claims that somebody here waits for: one subscription a key, while it is wanted.
+"""Owns the notices of claims that nobody holds any more: telling of them, and hearing of those waited for here.
 
-The bucket republishes the headers of what it stored. Listening to all of them would have every controller read twice
-as many messages as there are keyed requests at all of them. A notice is a nudge to read, and one may be missed: in a
-cluster, interest takes a moment to spread. The core reads every third of a lease in any case.
+Whoever wrote says so, once JetStream has acknowledged it: subscribers of the bucket's own subjects see what JetStream
+then refuses, and before it is stored. One subscription a key, while it is wanted: listening to all would have every
+controller read one more message for each keyed request at any of them. A notice is a nudge to read, and one may be
+missed: its writer may die, and in a cluster interest takes a moment to spread. The core reads every third of a lease in
+any case.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ class ClaimNotices:
         self._feed = feed
         self._heard: dict[str, Subscription | None] = {}
         """By key; None while the server is being told."""
+
+    def tell(self, key: str) -> None:
+        """Whoever waits for the key may read what stands there now."""
+        self._bus.publish(self._prefix + key, b"")
 
     def watch(self, command: WatchClaim) -> None:
         """Listen, and say so once it is done: what changed before nobody heard."""

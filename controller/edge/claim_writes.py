@@ -15,6 +15,7 @@ from bus import Conflict, Stored
 from bus.answers import NOBODY_STORES, read_ack
 from bus.connection import BusError
 from bus.questions import PATIENCE_S, Question, Questions
+from controller.core.claim_states import HELD
 from controller.core.stored import (
     ClaimFailed,
     ClaimRefused,
@@ -48,8 +49,10 @@ class ClaimWrites:
         background: Background,
         subjects: Subjects,
         feed: Callable[[StoreEvent], None],
+        tell: Callable[[str], None],
     ) -> None:
         self.feed = feed
+        self.tell = tell
         self.now = asyncio.get_running_loop().time
         self._questions = questions
         self._reads = reads
@@ -70,9 +73,15 @@ class ClaimWrites:
             f"NATS/1.0\r\nNats-Expected-Last-Subject-Sequence: {command.expected_seq}\r\n"
             f"KV-Operation: DEL\r\nNats-TTL: {_RELEASED_S}s\r\n\r\n"
         )
-        release = _Release(self._prefix + command.key, b"", headers.encode())
+        release = _Release(self._prefix + command.key, headers.encode(), partial(self.tell, command.key))
         if not self._questions.ask(release):
             self._questions.ask_later(release, PATIENCE_S)
+
+    def stored(self, write: Write, seq: int) -> None:
+        """It is acknowledged; what others may be waiting for, they are told of."""
+        self.feed(ClaimStored(write.key, write.nonce, seq))
+        if write.frees:
+            self.tell(write.key)
 
     def settle(self, write: Write, reason: str) -> None:
         """Tell what came of a write by what stands there; ``reason`` is JetStream's, where it is not the sequence."""
@@ -111,7 +120,7 @@ class ClaimWrites:
             return
         record, seq = found
         if record is not None and record.nonce == nonce:
-            self.feed(ClaimStored(key, nonce, seq))
+            self.stored(write, seq)
         elif seq != write.expected_seq:
             self._reads.whole(record, lambda whole: self.feed(ClaimRefused(key, nonce, whole, seq)), failed)
         elif reason:
@@ -123,11 +132,12 @@ class ClaimWrites:
 class Write(Question):
     """A record on its way."""
 
-    __slots__ = ("_told", "_writes", "expected_seq", "key", "nonce")
+    __slots__ = ("_told", "_writes", "expected_seq", "frees", "key", "nonce")
 
     def __init__(self, writes: ClaimWrites, command: WriteClaim, subject: str, body: bytes, headers: bytes) -> None:
         super().__init__(subject, body, headers)
         self.key, self.nonce, self.expected_seq = command.key, command.record.nonce, command.expected_seq
+        self.frees = command.record.state not in HELD
         self._writes = writes
         self._told = False
 
@@ -135,7 +145,7 @@ class Write(Question):
         """Stored, refused, or neither."""
         known = read_ack(body)
         if isinstance(known, Stored):
-            self._writes.feed(ClaimStored(self.key, self.nonce, known.seq))
+            self._writes.stored(self, known.seq)
         elif known is None:
             return PATIENCE_S
         elif isinstance(known, Conflict):
@@ -164,12 +174,17 @@ class Write(Question):
 class _Release(Question):
     """A key on its way to be forgotten; where that fails for good, the lease of its claim runs out."""
 
-    __slots__ = ()
+    __slots__ = ("_tell",)
+
+    def __init__(self, subject: str, headers: bytes, tell: Callable[[], None]) -> None:
+        super().__init__(subject, b"", headers)
+        self._tell = tell
 
     def answered(self, body: bytes) -> float | None:
-        if isinstance(read_ack(body), Stored | Conflict) or self.times >= _RELEASE_TRIES:
-            return None
-        return PATIENCE_S
+        known = read_ack(body)
+        if isinstance(known, Stored):
+            self._tell()
+        return None if isinstance(known, Stored | Conflict) or self.times >= _RELEASE_TRIES else PATIENCE_S
 
     def unheard(self) -> float | None:
         return PATIENCE_S

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from bus import Bus, Republish, Streams, StreamSpec
+from bus import Bus, Streams, StreamSpec
 from bus.connection import BusError
 from bus.questions import Questions
 from bus.specs import bucket
@@ -42,9 +42,7 @@ _STOP_S = 3.0
 
 def claims_spec(subjects: Subjects, replicas: int, max_bytes: int) -> StreamSpec:
     """The bucket's stream, as it should be: without an age, since times to live are each record's own."""
-    name = subjects.bucket_idempotency
-    # Subscribers of the bucket's own subjects see what JetStream then refuses, and before it is stored.
-    return bucket(name, replicas, max_bytes, republish=Republish(f"$KV.{name}.>", subjects.claims_notices))
+    return bucket(subjects.bucket_idempotency, replicas, max_bytes)
 
 
 class ClaimStore:
@@ -67,8 +65,8 @@ class ClaimStore:
         self._background = Background()
         self.kept = KeptAnswers(bus, subjects)
         reads = ClaimReads(self._questions, self.kept, self._background, subjects, feed)
-        writes = ClaimWrites(self._questions, reads, self.kept, self._background, subjects, feed)
         notices = ClaimNotices(bus, self._background, subjects, feed)
+        writes = ClaimWrites(self._questions, reads, self.kept, self._background, subjects, feed, notices.tell)
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
             WriteClaim: writes.write,
             ReleaseClaim: writes.release,

@@ -70,6 +70,7 @@ class Needs:
         yield _say(subjects.control(nobody), f"{prefix}.control.*")
         yield _say(subjects.event("doctor", token), f"{prefix}.event.>", b"{}")
         yield _hear(subjects.claims_notices.replace(">", f"{token}.>"), subjects.claims_notices)
+        yield _say(subjects.claims_notices.replace(">", token), subjects.claims_notices)
         yield from self._stored()
         yield from self._jetstream()
 

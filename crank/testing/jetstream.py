@@ -16,7 +16,7 @@ import msgspec
 from bus import Entry, StreamSpec
 from bus.specs import config_of
 from crank.testing.exchange import MemoryBus
-from subjects.headers import EMPTY, Block, build_block, parse_block
+from subjects.headers import EMPTY, Block, parse_block
 
 _WRONG_LAST_SEQUENCE, _NO_MESSAGE = 10071, 10037
 _FOR_EVER = float("inf")
@@ -91,9 +91,6 @@ class MemoryStream:
         self.answer(reply, {"stream": self.name, "seq": seq})
         for follow in self.followers:
             follow(entry)
-        if self._spec.republish is not None:
-            src, dest = (pattern.removesuffix(">") for pattern in self._spec.republish)
-            self._bus.publish(dest + subject.removeprefix(src), b"", build_block([("Nats-Sequence", str(seq))]))
 
     def _get(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         which = msgspec.json.decode(body)

@@ -13,6 +13,7 @@ ROOM = 10 * size_of(StoredAnswer("w-1", "1.0.0", 1, b""))
 
 
 def record(key: str, body: bytes = b"") -> ClaimRecord:
+    """A record of what is done."""
     answer = StoredAnswer("w-1", "1.0.0", 1, body)
     return ClaimRecord("done", "n", "c-1.boot", "ann", "greet:hello", key, b"f", "r-1", 15.0, WINDOW_S, answer=answer)
 
@@ -32,6 +33,7 @@ class Cache:
 
 
 def test_what_was_put_is_there_under_its_three_names() -> None:
+    """Others have keys of the same name."""
     cache = Cache()
     one = cache.put("k")
     assert cache.get("k") is one
@@ -41,6 +43,7 @@ def test_what_was_put_is_there_under_its_three_names() -> None:
 
 
 def test_it_is_gone_when_its_window_ends_which_began_when_it_was_stored() -> None:
+    """And takes no room from then on."""
     cache = Cache()
     cache.put("fresh")
     cache.put("old", age_s=4.0)
@@ -53,6 +56,7 @@ def test_it_is_gone_when_its_window_ends_which_began_when_it_was_stored() -> Non
 
 
 def test_a_later_answer_replaces_the_earlier_one_in_either_generation() -> None:
+    """A key has one answer."""
     cache = Cache()
     cache.put("k", b"first")
     second = cache.put("k", b"second")
@@ -65,6 +69,7 @@ def test_a_later_answer_replaces_the_earlier_one_in_either_generation() -> None:
 
 
 def test_what_is_used_outlives_what_is_not() -> None:
+    """However much passes."""
     cache = Cache()
     used, unused = cache.put("used"), cache.put("unused")
     assert cache.get("unused") is unused
@@ -75,6 +80,7 @@ def test_what_is_used_outlives_what_is_not() -> None:
 
 
 def test_what_is_larger_than_half_of_the_room_is_not_kept() -> None:
+    """It would push everything else out."""
     cache = Cache()
     cache.put("small")
     cache.put("large", b"x" * ROOM)
@@ -83,12 +89,14 @@ def test_what_is_larger_than_half_of_the_room_is_not_kept() -> None:
 
 
 def test_without_room_nothing_is_kept() -> None:
+    """An operator may want none of it."""
     cache = Cache(room=0)
     cache.put("k")
     assert cache.get("k") is None
 
 
 def test_an_answer_that_is_too_large_does_not_leave_the_earlier_one_behind() -> None:
+    """It is not the answer any more."""
     cache = Cache()
     cache.put("k")
     cache.put("k", b"x" * ROOM)
@@ -100,6 +108,7 @@ KEYS = st.integers(0, 30).map(str)
 
 @given(st.integers(0, ROOM // 2), st.lists(st.tuples(st.booleans(), KEYS), max_size=80))
 def test_it_never_holds_more_than_its_room(length: int, steps: list[tuple[bool, str]]) -> None:
+    """In any order of putting and using."""
     cache, body = Cache(), b"x" * length
     size = size_of(record("k", body).answer)
     for puts, key in steps:
@@ -114,6 +123,7 @@ def test_it_never_holds_more_than_its_room(length: int, steps: list[tuple[bool, 
 def test_what_was_used_is_there_while_less_than_half_of_the_room_comes_after_it(
     before: list[str], looked_at: bool, after: list[tuple[str, int]]
 ) -> None:
+    """Whatever was there before."""
     cache = Cache()
     for key in before:
         cache.put(key)

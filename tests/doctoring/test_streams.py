@@ -50,7 +50,6 @@ async def test_a_registry_that_somebody_made_otherwise_is_told_field_by_field(
     ("check", "changed", "result", "told", "cost"),
     [
         ("claims", {"max_age": 3600.0}, "problem", "max_age is 3600000000000, not 0", "may be done again"),
-        ("claims", {"republish": None}, "problem", "republish is null, not", "may be done again"),
         ("answers", {"discard": "old"}, "problem", 'discard is "old", not "new"', "cannot be given again"),
         ("jobs", {"retention": "limits"}, "problem", 'retention is "limits", not "workqueue"', "never done"),
         ("dead", {"storage": "memory"}, "warning", 'storage is "memory", not "file"', "gone, with their data"),

@@ -20,7 +20,7 @@ from controller.core.stored import (
     WatchClaim,
 )
 from crank.natsd import NatsServer
-from subjects.claims import decode_claim, encode_claim
+from subjects.claims import ClaimState, decode_claim, encode_claim
 from subjects.headers import Block, parse_block
 from tests.edge.claim_probe import BUCKET, MB, STREAM, Probe, eventually, key, record
 from tests.edge.peers import until
@@ -131,23 +131,56 @@ async def test_an_answer_is_forgotten_when_its_time_is_over_and_a_claim_is_not(p
     assert found.seq == held.seq
 
 
-async def test_a_change_is_noticed_by_whoever_watches_the_key_after_it_is_stored(probe: Probe, other: Probe) -> None:
+async def test_whoever_watches_a_key_is_told_after_it_is_stored_that_nobody_holds_it_any_more(
+    probe: Probe, other: Probe
+) -> None:
     """A notice carries no record; whoever reads on it finds what was stored, and of other keys nobody is told."""
     raw: list[Message] = []
     await other.bus.subscribe("crank.claims.>", lambda *message: raw.append(Message(*message)))
     await other.watch("a")
     created = await probe.written("a", record())
     assert isinstance(created, ClaimStored)
-    assert isinstance(await probe.written("b", record()), ClaimStored)
+    assert isinstance(await probe.written("b", record("done", b"1")), ClaimStored)
+    done = await probe.written("a", record("done", b"1"), created.seq)
+    assert isinstance(done, ClaimStored)
     await until(lambda: other.noticed("a") == 2)
     found = await other.read("a")
     assert isinstance(found, ClaimRead)
-    assert found.seq == created.seq
-    await probe.released("a", created.seq)
+    assert found.seq == done.seq
+    await probe.released("a", done.seq)
     await until(lambda: other.noticed("a") == 3)
-    assert await other.read("a") == ClaimRead(key("a"), None, created.seq + 2)
+    assert await other.read("a") == ClaimRead(key("a"), None, done.seq + 1)
     assert other.noticed("b") == 0
     assert [message.body for message in raw] == [b"", b"", b""]
+
+
+@pytest.mark.parametrize("state", ["done", "dead", "unknown", "cancelled"])
+async def test_every_state_that_nobody_holds_is_told_of(probe: Probe, other: Probe, state: ClaimState) -> None:
+    """Whoever waits has its answer, or may act."""
+    await other.watch("a")
+    assert isinstance(await probe.written("a", record(state, b"1")), ClaimStored)
+    await until(lambda: other.noticed("a") == 2)
+
+
+@pytest.mark.parametrize("state", ["waiting", "dispatching"])
+async def test_a_lease_that_is_taken_or_renewed_is_nobodys_news(probe: Probe, other: Probe, state: ClaimState) -> None:
+    """There is nothing to do about it."""
+    await other.watch("a")
+    taken = await probe.written("a", record(state))
+    assert isinstance(taken, ClaimStored)
+    assert isinstance(await probe.written("a", record(state), taken.seq), ClaimStored)
+    await probe.bus.flush()
+    await other.bus.flush()
+    assert other.noticed("a") == 1
+
+
+async def test_a_write_whose_acknowledgement_was_lost_is_told_of_as_well(probe: Probe, other: Probe) -> None:
+    """It is known by reading, and then it is acknowledged for whoever waits too."""
+    await other.watch("a")
+    written = record("done", b"1")
+    await probe.bus.request(BUCKET + key("a"), encode_claim(written))
+    assert isinstance(await probe.written("a", written), ClaimStored)
+    await until(lambda: other.noticed("a") == 2)
 
 
 async def test_whoever_watches_no_more_is_told_nothing_more(probe: Probe, other: Probe) -> None:
@@ -161,7 +194,7 @@ async def test_whoever_watches_no_more_is_told_nothing_more(probe: Probe, other:
     await until(lambda: other.noticed("c") == 1)
     await other.bus.flush()
     for name in ("a", "b", "c"):
-        assert isinstance(await probe.written(name, record()), ClaimStored)
+        assert isinstance(await probe.written(name, record("done", b"1")), ClaimStored)
     await until(lambda: other.noticed("c") == 2)
     await other.bus.flush()
     assert (other.noticed("a"), other.noticed("b"), other.noticed("c")) == (1, 0, 2)
@@ -169,9 +202,10 @@ async def test_whoever_watches_no_more_is_told_nothing_more(probe: Probe, other:
 
 async def test_a_write_that_is_refused_is_noticed_by_nobody(probe: Probe, other: Probe) -> None:
     """A subscriber of the bucket's own subjects would have seen it."""
-    assert isinstance(await probe.written("a", record()), ClaimStored)
+    assert isinstance(await probe.written("a", record("done", b"1")), ClaimStored)
     await other.watch("a")
-    assert isinstance(await probe.written("a", record()), ClaimRefused)
+    assert isinstance(await probe.written("a", record("done", b"1")), ClaimRefused)
+    await probe.bus.flush()
     await other.read("a")
     assert other.noticed("a") == 1
 
@@ -254,4 +288,3 @@ async def test_the_bucket_is_one_that_other_clients_can_look_into(probe: Probe) 
     assert await bucket.keys() == [key("a")]
     info = json.loads((await probe.bus.request(f"$JS.API.STREAM.INFO.{STREAM}", b"")).body)["config"]
     assert (info["discard"], info["max_age"], info["deny_delete"]) == ("new", 0, True)
-    assert info["republish"] == {"src": f"{BUCKET}>", "dest": "crank.claims.>", "headers_only": True}

@@ -79,7 +79,6 @@ async def test_a_full_object_store_takes_no_new_claims_either(small: Probe) -> N
     [
         ({"max_age": 3600.0}, "max_age is 3600000000000, not 0"),
         ({"discard": "old"}, 'discard is "old", not "new"'),
-        ({"republish": None}, "republish is null"),
     ],
 )
 async def test_a_bucket_that_somebody_changed_takes_no_new_claims_until_it_is_changed_back(

@@ -13,15 +13,15 @@ from simulation.plan import Plan
 from simulation.world import Result, run
 
 Plant = Callable[[pytest.MonkeyPatch], None]
-DEFECTS: dict[str, tuple[str, Plant]] = {}
+DEFECTS: dict[str, tuple[tuple[str, ...], Plant]] = {}
 _make = Router.__init__
 
 
-def breaks(law: str) -> Callable[[Plant], Plant]:
-    """Plant this, and the law is broken."""
+def breaks(*laws: str) -> Callable[[Plant], Plant]:
+    """Plant this, and the law is broken; of several, the one that is looked at first."""
 
     def note(plant: Plant) -> Plant:
-        DEFECTS[plant.__name__] = (law, plant)
+        DEFECTS[plant.__name__] = (laws, plant)
         return plant
 
     return note

@@ -338,9 +338,9 @@ PLANS = (
 @pytest.mark.parametrize("name", HERE)
 def test_a_defect_breaks_its_law(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is told by that law's name."""
-    law, plant = HERE[name]
+    laws, plant = HERE[name]
     plant(monkeypatch)
-    assert first_broken(*PLANS).law == law
+    assert first_broken(*PLANS).law in laws
 
 
 def test_the_plans_break_nothing_by_themselves() -> None:
@@ -350,4 +350,4 @@ def test_the_plans_break_nothing_by_themselves() -> None:
 
 def test_every_law_was_seen_to_fail() -> None:
     """A law that cannot fail says nothing."""
-    assert {law for law, _ in (*others.HERE.values(), *HERE.values())} == set(LAWS)
+    assert {law for laws, _ in (*others.HERE.values(), *HERE.values()) for law in laws} == set(LAWS)

@@ -200,7 +200,7 @@ def believes_in_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Life, "try_not_again", lambda life, offer: None)
 
 
-@breaks("counts")
+@breaks("counts", "right-worker")
 def knows_no_capacity(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker has room for all that it offers at once."""
     monkeypatch.setattr(Offer, "full", lambda offer: offer.in_flight >= offer.places)
@@ -343,9 +343,9 @@ HERE = dict(DEFECTS)
 @pytest.mark.parametrize("name", HERE)
 def test_a_defect_breaks_its_law(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And is told by that law's name."""
-    law, plant = HERE[name]
+    laws, plant = HERE[name]
     plant(monkeypatch)
-    assert first_broken(*PLANS).law == law
+    assert first_broken(*PLANS).law in laws
 
 
 def in_vain(requests: int) -> Plan:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bus import Bus, Conflict, Message, Republish, Stored, Streams, StreamSpec
+from bus import Bus, Conflict, Message, Stored, Streams, StreamSpec
 from bus.specs import bucket
 from crank.natsd import NatsServer
 from crank.testing.exchange import Exchange, MemoryBus
@@ -18,7 +18,7 @@ from crank.testing.streams import MemoryStreams
 from subjects.headers import build_block
 from tests.testing.conftest import until
 
-CLAIMS = bucket("c", 1, 1_000_000, republish=Republish("$KV.c.>", "told.>"))
+CLAIMS = bucket("c", 1, 1_000_000)
 JOBS = StreamSpec("JOBS", "jobs.*", max_per_subject=-1, work_queue=True, duplicates_s=120)
 
 
@@ -78,20 +78,6 @@ async def test_a_message_whose_time_is_over_is_gone(there: There) -> None:
         while await there.streams.read_last("KV_c", "$KV.c.a") is not None:
             await asyncio.sleep(0.05)
     assert isinstance(await there.streams.append("$KV.c.a", b"2", expected_seq=0, headers=(), ttl=None), Stored)
-
-
-async def test_what_is_stored_is_told_without_its_body(there: There) -> None:
-    """And what is refused is not."""
-    told: list[Message] = []
-    await there.streams.ensure(CLAIMS)
-    await there.bus.subscribe("told.>", lambda *message: told.append(Message(*message)))
-    await there.bus.flush()
-    for _ in range(2):
-        await there.streams.append("$KV.c.a.b", b"1", expected_seq=0, headers=(), ttl=None)
-    await until(lambda: told)
-    await there.bus.flush()
-    assert [(message.subject, message.body) for message in told] == [("told.a.b", b"")]
-    assert b"Nats-Sequence: 1\r\n" in (told[0].headers or b"")
 
 
 async def test_a_message_is_stored_once_by_its_id(there: There) -> None:

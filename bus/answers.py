@@ -33,23 +33,23 @@ _FULL = "maximum bytes exceeded"
 NOBODY_STORES = "JetStream is off, or the stream is missing or has no leader at present"
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """JetStream acknowledged the write under this sequence."""
 
     seq: int
 
 
-class Conflict(NamedTuple):
+class Conflict(msgspec.Struct, frozen=True):
     """Somebody else wrote first; nothing was stored."""
 
 
-class Unstored(NamedTuple):
+class Unstored(msgspec.Struct, frozen=True):
     """No acknowledgement: the write may or may not be stored."""
 
     reason: str
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, frozen=True):
     """JetStream says that it did not store this, and why."""
 
     reason: str

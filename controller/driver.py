@@ -13,6 +13,7 @@ from typing import Protocol
 from controller.core.commands import Command
 from controller.core.events import TICK, Event, Stalled
 from controller.core.router import Router
+from controller.core.timers import NEVER
 
 log = logging.getLogger("crank.controller")
 
@@ -20,7 +21,6 @@ log = logging.getLogger("crank.controller")
 PULSE_S = 0.1
 # Shorter pauses are everyday garbage collection and busy machines.
 STALL_S = 0.5
-_NEVER = float("inf")
 
 
 class Surroundings(Protocol):
@@ -44,20 +44,22 @@ class Driver:
 
     def __init__(self, router: Router, surroundings: Surroundings) -> None:
         self.router = router
+        self._timers = router.timers
         self._surroundings = surroundings
+        self._now = surroundings.now
         self._queue: deque[Event] = deque()
         self._busy = False
         self._last = surroundings.now()
-        self._armed = _NEVER
+        self._armed = NEVER
 
     def start(self) -> None:
         """Begin to watch the clock."""
         self._last = self._surroundings.now()
-        self._arm(self.router.next_due(), self._last)
+        self._arm(self._last)
 
     def tick(self) -> None:
         """The time asked for has come."""
-        self._armed = _NEVER
+        self._armed = NEVER
         self.feed(TICK)
 
     def feed(self, event: Event) -> None:
@@ -66,7 +68,7 @@ class Driver:
             self._queue.append(event)
             return
         self._busy = True
-        now = self._surroundings.now()
+        now = self._now()
         stood_still = now - self._last
         self._last = now
         if stood_still > STALL_S:
@@ -76,9 +78,8 @@ class Driver:
         while queue:
             self._take(queue.popleft(), now)
         self._busy = False
-        due = self.router.next_due()
-        if self._armed == _NEVER or (due is not None and due < self._armed):
-            self._arm(due, now)
+        if self._armed == NEVER or self._timers.soonest < self._armed:
+            self._arm(now)
 
     def _take(self, event: Event, now: float) -> None:
         # A bug that one event or command uncovers must not cost the others anything.
@@ -97,7 +98,9 @@ class Driver:
             if answer is not None:
                 self._queue.append(answer)
 
-    def _arm(self, due: float | None, now: float) -> None:
-        pulse = now + PULSE_S
-        self._armed = pulse if due is None or due > pulse else due
-        self._surroundings.wake_at(self._armed)
+    def _arm(self, now: float) -> None:
+        due = self._timers.next_due()
+        soonest = min(NEVER if due is None else due, now + PULSE_S)
+        if soonest < self._armed:
+            self._armed = soonest
+            self._surroundings.wake_at(soonest)

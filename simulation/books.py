@@ -73,14 +73,14 @@ def check_counts(router: Router) -> None:
         reply = life.request.reply
         must(life.steps is not None, "nothing-left", f"{reply} ended, and is still kept")
         # Whoever works on a job waits as long as somebody else has its record.
-        must(life in router._timers or life.delivery, "in-time", f"nothing would ever end {reply}")
+        must(life in router.timers or life.delivery, "in-time", f"nothing would ever end {reply}")
         flight = life.flight
         must(flight is None or flights.get(flight.dispatch_id) is flight, "counts", f"{reply} waits for no dispatch")
         must(life.waiting is None or life in life.waiting.waiting, "counts", f"{reply} waits in no queue")
     for flight in flights.values():
         life_of = flight.life
         if life_of is None:
-            must(flight in router._timers, "nothing-left", f"orphan {flight.dispatch_id} would be counted for ever")
+            must(flight in router.timers, "nothing-left", f"orphan {flight.dispatch_id} would be counted for ever")
         else:
             must(life_of.flight is flight, "counts", f"{flight.dispatch_id} is out for nobody")
 

@@ -110,6 +110,6 @@ def _check_empty(name: str, router: Router, now: float) -> None:
     must(not router.claims, "nothing-left", f"{name} still has to do with {list(router.claims)}")
     workers: list[WorkerId] = list(router.world.registry.workers)
     must(not workers, "nothing-left", f"{name} still knows {workers}")
-    timers = len(router._timers) - (SWEEP in router._timers)
+    timers = len(router.timers) - (SWEEP in router.timers)
     must(timers == 0, "nothing-left", f"{name} has {timers} timers")
     must(not router._flights, "nothing-left", f"{name} has {len(router._flights)} flights")

@@ -61,25 +61,25 @@ def written_for(life: Life, step: Put, stands: ClaimRecord | None, world: World)
     nonce, again = new_nonce(world), step.state == "dispatching"
     job = request.action in ("submit", "job", "retry")
     if stands is None:
-        return ClaimRecord(
-            state=step.state,
-            nonce=nonce,
-            owner=world.owner,
-            caller=request.caller,
-            capability=request.capability,
-            key=life.key,
-            fingerprint=life.fingerprint,
-            request_id=request.request_id,
-            lease_s=world.limits.lease_s,
-            window_s=world.limits.window_s,
-            idempotent=offer is not None and offer.spec.idempotent,
-            attempts=int(again),
-            worker=offer.worker.id if offer is not None else "",
-            answer=step.answer,
-            job=job,
-            published=step.published,
-            reason=step.reason,
-            message=nonce if job else "",
+        return ClaimRecord(  # by position, which takes a sixth of the time
+            step.state,
+            nonce,
+            world.owner,
+            request.caller,
+            request.capability,
+            life.key,
+            life.fingerprint,
+            request.request_id,
+            world.limits.lease_s,
+            world.limits.window_s,
+            offer is not None and offer.spec.idempotent,
+            int(again),
+            offer.worker.id if offer is not None else "",
+            step.answer,
+            job,
+            step.published,
+            step.reason,
+            nonce if job else "",
         )
     begins = job and (not stands.job or stands.state == "dead")
     return msgspec.structs.replace(
@@ -113,4 +113,4 @@ def _attempts(life: Life, step: Put, stands: ClaimRecord, world: World) -> int:
 
 def new_nonce(world: World) -> str:
     """What tells one write from every other one: the process, and its number there."""
-    return f"{world.boot}{next(world.writes):x}"
+    return f"{world.boot}{next(world.writes)}"

@@ -243,7 +243,7 @@ class Claims(dict[str, Claim]):
             if holder.delivery and claim.record.state == "dispatching":
                 self._emit(ExtendJob(holder.delivery))
             if isinstance(holder.asked, _WRITES):
-                self._answer(holder, WON)
+                self._resume(holder, WON)
         if created or (claim.record is not None and claim.record.state not in HELD):
             self._changed(claim)
         self._forget(claim)
@@ -263,7 +263,7 @@ class Claims(dict[str, Claim]):
             # Whoever waits for a worker, or follows one, is told when there is an answer already.
             over = claim.record is not None and claim.record.state in FINAL and claim.holder is None
             if asks or (over and isinstance(holder.asked, _WAITS)):
-                self._answer(holder, self._known(claim, holder))
+                self._resume(holder, self._known(claim, holder))
         self._changed(claim)
         self._forget(claim)
 
@@ -277,7 +277,7 @@ class Claims(dict[str, Claim]):
         if holder is not None and isinstance(holder.asked, _WRITES):
             if not claim.mine:
                 claim.holder = None
-            self._answer(holder, Lost(event.reason))
+            self._resume(holder, Lost(event.reason))
         if claim.release:
             claim.release = False
             if claim.record is not None:
@@ -291,7 +291,7 @@ class Claims(dict[str, Claim]):
         """Nobody knows yet."""
         claim = self._under_way(event.key, event.nonce)
         if claim is not None and claim.holder is not None and isinstance(claim.holder.asked, Put):
-            self._answer(claim.holder, UNSURE)
+            self._resume(claim.holder, UNSURE)
 
     def read(self, event: ClaimRead) -> None:
         """The record as its leader has it."""
@@ -309,13 +309,13 @@ class Claims(dict[str, Claim]):
             self._learn(claim, event.record if event.seq else None, event.seq)
             if event.record is not None and event.seq == 0:
                 for life in looking:  # a result that was kept longer than its claim
-                    self._answer(life, Held(event.record))
+                    self._resume(life, Held(event.record))
                 looking = []
         for life in looking:
             if claim.record is None and claim.out is not None:
                 self._wait(claim, life)
             else:
-                self._answer(life, self._known(claim, life))
+                self._resume(life, self._known(claim, life))
         self._forget(claim)
 
     def unread(self, event: ClaimUnread) -> None:
@@ -328,7 +328,7 @@ class Claims(dict[str, Claim]):
         looking = list(claim.looking)
         claim.looking.clear()
         for life in looking:
-            self._answer(life, Lost(event.reason))
+            self._resume(life, Lost(event.reason))
         self._forget(claim)
 
     def notice(self, event: ClaimNoticed) -> None:
@@ -374,8 +374,10 @@ class Claims(dict[str, Claim]):
             claim = self[key] = Claim(key)
         claim.lives[life] = None
         # Whatever it waited for, it asks for something else now.
-        claim.attached.pop(life, None)
-        claim.looking.pop(life, None)
+        if claim.attached:
+            claim.attached.pop(life, None)
+        if claim.looking:
+            claim.looking.pop(life, None)
         return claim
 
     def _spend(self, claim: Claim, step: Put) -> None:
@@ -418,7 +420,7 @@ class Claims(dict[str, Claim]):
         elif claim.lapsed(now) and claim.attached:
             first = next(iter(claim.attached))
             del claim.attached[first]
-            self._answer(first, self._held(claim, first))
+            self._resume(first, self._held(claim, first))
 
     def _changed(self, claim: Claim) -> None:
         """Those who are attached see what stands there now; each may act, and the next one sees what came of it."""
@@ -429,7 +431,7 @@ class Claims(dict[str, Claim]):
                 return  # one of them has begun to write
             if life in claim.attached:
                 del claim.attached[life]
-                self._answer(life, self._known(claim, life))
+                self._resume(life, self._known(claim, life))
 
     def _known(self, claim: Claim, life: Life) -> LifeEvent:
         return FREE if claim.record is None else self._held(claim, life)
@@ -439,9 +441,6 @@ class Claims(dict[str, Claim]):
         assert record is not None
         life.seen = record.nonce
         return Held(record, claim.holder is None and claim.lapsed(self.world.now))
-
-    def _answer(self, life: Life, event: LifeEvent) -> None:
-        self._resume(life, event)
 
     def _under_way(self, key: str, nonce: str) -> Claim | None:
         claim = self.get(key)

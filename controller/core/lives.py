@@ -77,10 +77,10 @@ class Lives:
         self._out: list[Command] = []
         self._lives = ByName()
         self._live = 0
-        self._timers: Timers[Hashable] = Timers()
+        self.timers: Timers[Hashable] = Timers()
         """Lives, flights, workers, offers and cancels, each with what is due for it."""
         self._waiting = Waiting(world)
-        self._flights = Flights(world, self._timers, self._wake)
+        self._flights = Flights(world, self.timers, self._wake)
         self.claims = Claims(world, self._out_append, self._resume)
         self.pulls = Pulls(world, self._out_append)
 
@@ -118,7 +118,7 @@ class Lives:
         self._live += 1
         self._lives.add(life)
         life.steps = LIVES[life.request.action](life, self.world)
-        self._timers.set(life, life.deadline)
+        self.timers.set(life, life.deadline)
         self._resume(life, None)
 
     def _resume(self, life: Life, event: LifeEvent | None) -> None:
@@ -186,10 +186,10 @@ class Lives:
                 self._reply(life, outcome)
             case Restart(for_s):
                 life.deadline = self.world.now + (self._patience_s(life.request) if for_s is None else for_s)
-                self._timers.set(life, life.deadline)
+                self.timers.set(life, life.deadline)
             case Pause(for_s):
                 life.asked = step
-                self._timers.set((life, step), self.world.now + for_s)
+                self.timers.set((life, step), self.world.now + for_s)
             case Store(command):
                 life.asked = step
                 self._out.append(command)
@@ -214,7 +214,7 @@ class Lives:
         timeout_ms = step.timeout_ms
         if offer.timeout_s is not None and offer.timeout_s * 1000 < timeout_ms:
             timeout_ms = max(1, int(offer.timeout_s * 1000))
-            self._timers.set(life, world.now + timeout_ms / 1000)
+            self.timers.set(life, world.now + timeout_ms / 1000)
             life.hurried = True
         trace = request.headers.trace
         self._out.append(
@@ -239,7 +239,7 @@ class Lives:
         life.replied, life.hurried = True, False
         # Its worker was told how long it may take; an answer that is this late was lost on the way.
         life.deadline = self.world.now + max(self.world.limits.lease_s, life.deadline - life.arrived_at)
-        self._timers.set(life, life.deadline)
+        self.timers.set(life, life.deadline)
 
     def _tell(self, life: Life, outcome: Outcome) -> None:
         """The terminal reply and the record; from now on nobody finds the life to cancel it."""
@@ -253,7 +253,7 @@ class Lives:
 
     def _finish(self, life: Life, outcome: Outcome) -> None:
         life.steps = None
-        self._timers.cancel(life)
+        self.timers.cancel(life)
         if life.waiting is not None:
             self._waiting.leave(life)
         if life.flight is not None and not life.flight.sent:

@@ -74,11 +74,11 @@ class Router(Lives):
         self.late_answers = 0
         """Answers that came when nobody waited for them any more."""
         self._calm_at = 0.0
-        self.next_due = self._timers.next_due
-        """When a ``Tick`` is needed next, or None."""
+        self._sweeps = False
+        """Whether the next sweep is among what is due."""
         self._cancels: dict[str, None] = {}
         """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
-        self.presence = Presence(world, self._timers, self._out_append, self._lose, self._wake)
+        self.presence = Presence(world, self.timers, self._out_append, self._lose, self._wake)
         self.membership = Membership(world, self.presence, self._out_append)
         self._on = {
             RequestArrived: self._arrived,
@@ -115,8 +115,9 @@ class Router(Lives):
         """Take in an event at ``now`` (seconds, never going back); returns the commands to carry out, in order."""
         self.world.now = now
         self._on[type(event)](event)  # type: ignore[operator]  # the table pairs each event with its method
-        if SWEEP not in self._timers and (self.claims or self.pulls):
-            self._timers.set(SWEEP, now + self.claims.sweep_s)
+        if not self._sweeps and (self.claims or self.pulls):
+            self._sweeps = True
+            self.timers.set(SWEEP, now + self.claims.sweep_s)
         out, self._out = self._out, []
         return out
 
@@ -175,9 +176,9 @@ class Router(Lives):
             if (
                 event.last
                 and event.reply
-                and len(self._timers) < MAX_CANCELS + self._live + len(self.world.registry.workers)
+                and len(self.timers) < MAX_CANCELS + self._live + len(self.world.registry.workers)
             ):
-                self._timers.set(event, self.world.now + CANCEL_WAIT_S)
+                self.timers.set(event, self.world.now + CANCEL_WAIT_S)
             return
         if event.reply:
             if len(self._cancels) >= MAX_CANCELS:
@@ -243,11 +244,11 @@ class Router(Lives):
     def _tick(self, event: Tick) -> None:
         if self.world.now >= self._calm_at:
             self.world.stalled_ms = 0.0
-        for due in self._timers.pop_due(self.world.now):
+        for due in self.timers.pop_due(self.world.now):
             match due:
                 case Life():
                     # Whoever was due in the same moment may have ended it, or given it to another worker.
-                    if due.steps is not None and due not in self._timers:
+                    if due.steps is not None and due not in self.timers:
                         self._time_out(due)
                 case Flight():
                     if due.dispatch_id in self._flights:
@@ -261,6 +262,7 @@ class Router(Lives):
                 case (Life() as life, Pause()) if life.steps is not None and life.asked is due[1]:
                     self._resume(life, WOKEN)
                 case "sweep":
+                    self._sweeps = False
                     self.claims.sweep()
                     self.pulls.sweep()
 

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 # Deadlines are kept to the next 5 ms: finer than any objective, coarse enough that a busy second has 200 slots.
 SLOT_S = 0.005
+NEVER = float("inf")
 # Fewer empty slots than this are not worth a sweep.
 _FEW = 64
 
@@ -27,6 +28,8 @@ class Timers(Generic[K]):
         self._slots: dict[int, dict[K, None]] = {}
         self._order: list[int] = []
         self._slot_of: dict[K, int] = {}
+        self.soonest = NEVER
+        """Nothing is due before this; what was due then may be cancelled by now, which ``next_due`` knows."""
         self._empty = 0
         """Slots whose keys were all cancelled."""
 
@@ -47,6 +50,7 @@ class Timers(Generic[K]):
         if keys is None:
             keys = self._slots[slot] = {}
             heapq.heappush(self._order, slot)
+            self.soonest = self._order[0] * SLOT_S
         elif not keys:
             self._empty -= 1
         keys[key] = None
@@ -74,7 +78,8 @@ class Timers(Generic[K]):
         while self._order and not self._slots[self._order[0]]:
             del self._slots[heapq.heappop(self._order)]
             self._empty -= 1
-        return self._order[0] * SLOT_S if self._order else None
+        self.soonest = self._order[0] * SLOT_S if self._order else NEVER
+        return self.soonest if self._order else None
 
     def pop_due(self, now: float) -> list[K]:
         """Everything that is due by ``now``, in order of time, and forgotten."""

@@ -114,13 +114,15 @@ class Inbound:
         """The headers, or None when the caller was told what is wrong with them."""
         if raw is None:
             return EMPTY, NO_HEADERS
-        parsed = parse_block(raw)
-        read = parsed if isinstance(parsed, Refusal) else parse_request_headers(parsed)
-        if isinstance(parsed, Refusal) or isinstance(read, Refusal):
-            assert isinstance(read, Refusal)
-            self._refuse(reply, read, "")
+        block = parse_block(raw)
+        if isinstance(block, Refusal):
+            self._refuse(reply, block, "")
             return None
-        return parsed, read
+        headers = parse_request_headers(block)
+        if isinstance(headers, Refusal):
+            self._refuse(reply, headers, "")
+            return None
+        return block, headers
 
     def _capability(self, action: Action, subject: str) -> CapabilityId | None:
         capability = self._subjects.parse_capability(action, subject)

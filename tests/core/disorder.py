@@ -144,7 +144,7 @@ class Chaos(House):
             assert [number for _, number, _ in call.frames] == list(range(len(call.frames)))
         for twins in self.router._lives.values():
             for life in twins:
-                assert life.deadline >= late or self.router.next_due() <= self.now  # type: ignore[operator]
+                assert life.deadline >= late or self.router.timers.next_due() <= self.now  # type: ignore[operator]
 
     def calm(self) -> None:
         """Answer what is still asked, let everything run out, and see that nothing is left."""
@@ -178,8 +178,8 @@ class Chaos(House):
             self.until(self.now + 10)
             self.store_answers()
         assert not self.world.registry.workers
-        assert len(router._timers) == 0
-        assert not router._timers._slots
+        assert len(router.timers) == 0
+        assert not router.timers._slots
         self.check()
 
     def _settle(self) -> None:

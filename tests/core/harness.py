@@ -256,7 +256,7 @@ class House:
         """Let time pass until ``target``."""
         stood = 0
         while True:
-            due = self.router.next_due()
+            due = self.router.timers.next_due()
             beat = self._beat_due if self.beating else None
             at = min(t for t in (due, beat, target) if t is not None)
             stood = stood + 1 if at <= self.now else 0

@@ -175,7 +175,7 @@ def test_a_worker_that_left_is_not_watched_once_its_work_is_back() -> None:
     house.advance(30)
     assert call.answer
     assert not house.router.presence._departed
-    assert len(house.router._timers) == 0
+    assert len(house.router.timers) == 0
 
 
 def test_a_closing_controller_ends_everything_it_accepted() -> None:

@@ -180,7 +180,7 @@ def test_gone_workers_are_forgotten_after_an_hour() -> None:
     house.advance(1.1)
     assert not house.knows("w-1")
     assert house.request().kind is ErrorKind.NO_WORKER
-    assert len(house.router._timers) == 0
+    assert len(house.router.timers) == 0
 
 
 def test_a_forgotten_worker_that_comes_back_is_known_again() -> None:

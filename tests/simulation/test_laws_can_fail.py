@@ -275,7 +275,7 @@ def never_gives_an_orphan_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def abandons(flight: Any, end: str) -> None:
             abandon(flight, end)
-            router._timers.cancel(flight)
+            router.timers.cancel(flight)
 
         router._flights.abandon = abandons  # type: ignore[method-assign]
 

@@ -9,6 +9,9 @@ from controller.core.commands import Put
 from controller.core.world import Life, World
 from subjects.claims import ClaimRecord
 
+# A lease is renewed, and somebody else's looked at, this many times before it lapses.
+LOOKS_A_LEASE = 3
+
 
 class Claim(msgspec.Struct, eq=False):
     """One key. ``record`` and ``seq`` are the last known; times are seconds on the core's clock."""
@@ -52,6 +55,23 @@ class Claim(msgspec.Struct, eq=False):
             and record.state in HELD
             and self.read_at - self.unchanged_since >= record.lease_s
             and now - self.read_at <= record.lease_s
+        )
+
+    def says(self, step: Put, now: float) -> bool:
+        """Whether what is asked for is what stands there already, as this process's own and with half a lease left.
+
+        Past that nothing is done on the strength of it before it is renewed.
+        """
+        record, offer = self.record, step.offer
+        return (
+            self.mine
+            and record is not None
+            and record.state == step.state
+            and step.state in HELD
+            and not step.over
+            # Whether it may be run again is that of the worker that has it.
+            and not (record.idempotent and offer is not None and not offer.spec.idempotent)
+            and now - self.confirmed_at < record.lease_s / 2
         )
 
 

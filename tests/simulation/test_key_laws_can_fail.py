@@ -9,8 +9,8 @@ import test_laws_can_fail as others
 from msgspec.structs import replace
 from planted import DEFECTS, breaks, first_broken
 
-from controller.core import accepting
-from controller.core import entries
+from controller.core import accepting, entries
+from controller.core import claims as claims_module
 from controller.core import jobs as jobs_module
 from controller.core import keyed as keyed_module
 from controller.core import records as records_module
@@ -71,8 +71,8 @@ def forgets_that_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
 def believes_that_all_may_run_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key of a lost worker's work is free, whatever it does."""
     monkeypatch.setattr(keyed_module, "Put", lambda state, **fields: keyed_module.RELEASE)
-    written_for = entries.written_for
-    monkeypatch.setattr(entries, "written_for", lambda *args: replace(written_for(*args), idempotent=True))
+    written_for = claims_module.written_for
+    monkeypatch.setattr(claims_module, "written_for", lambda *args: replace(written_for(*args), idempotent=True))
 
 
 @breaks("at-most-once")

@@ -1,67 +1,91 @@
-"""Owns the notices of claims that nobody holds any more: telling of them, and hearing of those waited for here.
+"""Owns the notices of claims: telling who asked that nobody holds a key any more, and asking for that.
 
-Whoever wrote says so, once JetStream has acknowledged it: subscribers of the bucket's own subjects see what JetStream
-then refuses, and before it is stored. One subscription a key, while it is wanted: listening to all would have every
-controller read one more message for each keyed request at any of them. A notice is a nudge to read, and one may be
-missed: its writer may die, and in a cluster interest takes a moment to spread. The core reads every third of a lease in
-any case.
+Whoever waits for a key asks all controllers on ``<prefix>.claims.<key>``, each time before it reads the record; who
+then stores a state that ends somebody's hold tells those who asked, once JetStream has acknowledged it. Where nobody
+waits, which is nearly always, nothing is sent. A notice is a nudge to read, and one may be missed: whoever wrote may
+die, or may have started after it was asked. The core reads, and thereby asks, every third of a lease in any case.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from bus import Bus, Subscription
-from bus.connection import BusError
 from controller.core.stored import ClaimNoticed, StoreEvent, UnwatchClaim, WatchClaim
-from controller.edge.background import Background
 from subjects.names import Subjects
+from subjects.tokens import is_claim_key
 
-log = logging.getLogger("crank.claims")
+# Keys that others wait for; past this the longest waiting are forgotten, and find out by reading.
+MAX_ASKED = 20_000
+# Controllers that wait for one key.
+_MAX_WHO_ASK = 100
 
 
 class ClaimNotices:
-    """One controller's. ``handlers`` of ``claims`` call ``watch`` and ``unwatch``."""
+    """One controller's. ``told`` is for whoever stored something, the rest for the core's commands."""
 
-    def __init__(
-        self, bus: Bus, background: Background, subjects: Subjects, feed: Callable[[StoreEvent], None]
-    ) -> None:
+    def __init__(self, bus: Bus, subjects: Subjects, feed: Callable[[StoreEvent], None]) -> None:
         self._bus = bus
-        self._background = background
-        self._prefix = subjects.claims_notices.removesuffix(">")
+        self._subjects = subjects
+        self._prefix = subjects.claims_asked.removesuffix("*")
+        self._inbox = bus.new_inbox() + "."
         self._feed = feed
-        self._heard: dict[str, Subscription | None] = {}
-        """By key; None while the server is being told."""
+        self._watched: set[str] = set()
+        self._asked: dict[str, dict[str, None]] = {}
+        """Where others want to be told, by key."""
+        self._subscriptions: list[Subscription] = []
 
-    def tell(self, key: str) -> None:
-        """Whoever waits for the key may read what stands there now."""
-        self._bus.publish(self._prefix + key, b"")
+    async def start(self) -> None:
+        """Listen to who asks, and for answers.
+
+        Raises:
+            BusUnavailable: the connection is closed, or the server does not read.
+
+        """
+        for subject, handler in ((self._prefix + "*", self._on_asked), (self._inbox + "*", self._on_told)):
+            self._subscriptions.append(await self._bus.subscribe(subject, handler))
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        for subscription in self._subscriptions:
+            await self._bus.unsubscribe(subscription)
 
     def watch(self, command: WatchClaim) -> None:
-        """Listen, and say so once it is done: what changed before nobody heard."""
-        if command.key not in self._heard:
-            self._heard[command.key] = None
-            self._background.spawn(self._listen(command.key))
+        """Ask now, and with each reading, until ``unwatch``."""
+        self._watched.add(command.key)
+        self.ask(command.key)
 
     def unwatch(self, command: UnwatchClaim) -> None:
-        """Listen no more."""
-        subscription = self._heard.pop(command.key, None)
-        if subscription is not None:
-            self._background.spawn(self._bus.unsubscribe(subscription))
+        """Ask no more; what was asked already is answered all the same."""
+        self._watched.discard(command.key)
 
-    async def _listen(self, key: str) -> None:
-        def noticed(subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+    def ask(self, key: str) -> None:
+        """If somebody here waits for the key, have whoever ends its hold say so."""
+        if key in self._watched:
+            self._bus.publish(self._prefix + key, b"", reply=self._inbox + key)
+
+    def tell(self, key: str) -> None:
+        """Nobody holds the key any more: those who asked may read what stands there now."""
+        who = self._asked.pop(key, None)
+        if who is not None:
+            for reply in who:
+                self._bus.publish(reply, b"")
+
+    def _on_asked(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        key = subject.removeprefix(self._prefix)
+        if not reply or not is_claim_key(key) or not self._subjects.may_reply(reply):
+            return
+        if reply.startswith(self._inbox):  # what happens here is known here
+            return
+        who = self._asked.get(key)
+        if who is None:
+            if len(self._asked) >= MAX_ASKED:
+                del self._asked[next(iter(self._asked))]
+            who = self._asked[key] = {}
+        if len(who) < _MAX_WHO_ASK:
+            who[reply] = None
+
+    def _on_told(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
+        key = subject.removeprefix(self._inbox)
+        if key in self._watched:
             self._feed(ClaimNoticed(key))
-
-        try:
-            subscription = await self._bus.subscribe(self._prefix + key, noticed)
-        except BusError as error:
-            log.debug("no notices of %s: %s", key, error)
-            self._heard.pop(key, None)
-            return
-        if self._heard.get(key, subscription) is not None:  # nobody wants it any more, or somebody wants it again
-            await self._bus.unsubscribe(subscription)
-            return
-        self._heard[key] = subscription
-        self._feed(ClaimNoticed(key))

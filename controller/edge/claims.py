@@ -64,13 +64,13 @@ class ClaimStore:
         self._questions = Questions(bus)
         self._background = Background()
         self.kept = KeptAnswers(bus, subjects)
-        reads = ClaimReads(self._questions, self.kept, self._background, subjects, feed)
-        notices = ClaimNotices(bus, self._background, subjects, feed)
+        self._reads = reads = ClaimReads(self._questions, self.kept, self._background, subjects, feed)
+        self._notices = notices = ClaimNotices(bus, subjects, feed)
         writes = ClaimWrites(self._questions, reads, self.kept, self._background, subjects, feed, notices.tell)
         self.handlers: dict[type[Any], Callable[[Any], None]] = {
             WriteClaim: writes.write,
             ReleaseClaim: writes.release,
-            ReadClaim: reads.read,
+            ReadClaim: self._read,
             WatchClaim: notices.watch,
             UnwatchClaim: notices.unwatch,
         }
@@ -89,6 +89,7 @@ class ClaimStore:
 
         """
         await self._questions.start()
+        await self._notices.start()
         for spec in self._specs:
             await self._make(spec)
         self._sweep()
@@ -100,11 +101,16 @@ class ClaimStore:
         if self._timer is not None:
             self._timer.cancel()
         await self._questions.stop()
+        await self._notices.stop()
 
     def check(self) -> None:
         """The connection came back: send again what was not acknowledged, and see whether the store is still there."""
         self._questions.ask_again()
         self._watch.look()
+
+    def _read(self, command: ReadClaim) -> None:
+        self._notices.ask(command.key)  # first, so that nothing is missed between the two
+        self._reads.read(command)
 
     def _sweep(self) -> None:
         self._timer = self._loop.call_later(_SWEEP_S, self._sweep)

@@ -69,8 +69,9 @@ class Needs:
         yield _say(subjects.worker(nobody, capability_id(token, token)), f"{prefix}.worker.>")
         yield _say(subjects.control(nobody), f"{prefix}.control.*")
         yield _say(subjects.event("doctor", token), f"{prefix}.event.>", b"{}")
-        yield _hear(subjects.claims_notices.replace(">", f"{token}.>"), subjects.claims_notices)
-        yield _say(subjects.claims_notices.replace(">", token), subjects.claims_notices)
+        claim = subjects.claims_asked.replace("*", token)
+        yield _hear(claim, subjects.claims_asked)
+        yield _say(claim, subjects.claims_asked)
         yield from self._stored()
         yield from self._jetstream()
 

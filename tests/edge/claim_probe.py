@@ -147,10 +147,11 @@ class Probe:
         """How often a key was told of."""
         return self.events.count(ClaimNoticed(key(name)))
 
-    async def watch(self, name: str) -> None:
-        """Have changes of a key told; returns when it is listened to."""
+    async def watch(self, name: str, *others: Probe) -> None:
+        """Have changes of a key told; returns when the others know."""
         self.send(WatchClaim(key(name)))
-        await until(lambda: self.noticed(name) > 0)
+        for probe in (self, *others):
+            await probe.bus.flush()
 
     @property
     def refuses(self) -> str | None:

@@ -46,7 +46,8 @@ class Questions:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._loop = asyncio.get_running_loop()
+        self._now = asyncio.get_running_loop().time
+        self._publish = bus.publish
         self._inbox = bus.new_inbox() + "."
         self._open: dict[str, Question] = {}
         self._serial = 0
@@ -66,8 +67,8 @@ class Questions:
 
     async def drain(self, patience_s: float) -> None:
         """Return when nothing is open any more, or no longer than ``patience_s``."""
-        give_up = self._loop.time() + patience_s
-        while self._open and self._loop.time() < give_up:  # noqa: ASYNC110  # an event for each would cost every one
+        give_up = self._now() + patience_s
+        while self._open and self._now() < give_up:  # noqa: ASYNC110  # an event for each would cost every one
             await asyncio.sleep(_DRAIN_POLL_S)
 
     async def stop(self) -> None:
@@ -78,16 +79,17 @@ class Questions:
 
     def ask(self, question: Question) -> bool:
         """Ask; False when it cannot leave, and then nothing is kept of it."""
-        if len(self._open) >= _MOST_OPEN:
+        there = self._open
+        if len(there) >= _MOST_OPEN:
             return False
-        self._serial += 1
-        reply = f"{self._inbox}{self._serial}"
-        if not self._bus.publish(question.subject, question.body, question.headers, reply):
+        self._serial = serial = self._serial + 1
+        reply = f"{self._inbox}{serial}"
+        if not self._publish(question.subject, question.body, question.headers, reply):
             return False
         question.times += 1
-        question.since = now = self._loop.time()
+        question.since = now = self._now()
         question.due = now + PATIENCE_S
-        self._open[reply] = question
+        there[reply] = question
         return True
 
     def why_not(self, question: Question) -> str:
@@ -104,7 +106,7 @@ class Questions:
     def ask_later(self, question: Question, after_s: float) -> None:
         """Ask when ``after_s`` have passed, and the connection allows."""
         self._serial += 1
-        question.due = self._loop.time() + after_s
+        question.due = self._now() + after_s
         self._open[f"{self._inbox}{self._serial}"] = question
 
     def ask_again(self) -> None:
@@ -114,7 +116,7 @@ class Questions:
 
     def sweep(self) -> None:
         """See to the questions whose time has come."""
-        now = self._loop.time()
+        now = self._now()
         for reply, question in [item for item in self._open.items() if item[1].due <= now]:
             if question.overdue():
                 self._repeat(reply, question)
@@ -122,8 +124,8 @@ class Questions:
                 self._open.pop(reply, None)
 
     def _repeat(self, reply: str, question: Question) -> None:
-        question.times += self._bus.publish(question.subject, question.body, question.headers, reply)
-        question.due = self._loop.time() + PATIENCE_S
+        question.times += self._publish(question.subject, question.body, question.headers, reply)
+        question.due = self._now() + PATIENCE_S
 
     def _on_answer(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         question = self._open.get(subject)
@@ -138,4 +140,4 @@ class Questions:
         if again_s is None:
             self._open.pop(subject, None)
         else:
-            question.due = self._loop.time() + again_s
+            question.due = self._now() + again_s

@@ -72,7 +72,7 @@ class ClaimsLog:
             WriteClaim: self._write,
             ReleaseClaim: self._release,
             ReadClaim: self._read,
-            WatchClaim: lambda command: self.noticed(command.key),
+            WatchClaim: lambda command: None,
             UnwatchClaim: lambda command: None,
         }
 
@@ -165,7 +165,7 @@ class ClaimsLog:
 
     def _tell(self, key: str) -> None:
         if self._controller.cut_at is None:
-            self._simulation.noticed(key)
+            self._simulation.noticed(key, self._controller)
 
     # Reading --------------------------------------------------------------------------
 

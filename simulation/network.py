@@ -20,6 +20,8 @@ _OVERTAKEN_S = (0.003, 0.05)
 PING_S = 2.0
 # What share of heartbeats, registrations and the like is harmed, where there is noise at all.
 _NOISE = 0.08
+# Of what is seldom sent: a notice is an answer to a question that may have been lost as well.
+_NOISE_OF = {"notice": 0.4}
 _NOISES = ("lost", "lost", "late", "doubled", "overtaken")
 
 
@@ -47,7 +49,7 @@ class Network:
     def carry_noisily(self, what: str, dice: Dice, act: Callable[..., object], *args: Any) -> None:
         """As ``carry``, for what no plan names: harmed now and then."""
         mishap = None
-        if self.noise and dice.random() < _NOISE:
+        if self.noise and dice.random() < _NOISE_OF.get(what, _NOISE):
             mishap = dice.choice(_NOISES)
             self.faults[f"{what} {mishap}"] += 1
         self.carry(mishap, dice.between(LEAST_S, MOST_S), dice, act, *args)

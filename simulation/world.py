@@ -161,10 +161,11 @@ class Simulation:
                 "control", worker.dice, worker.receive, worker.answered, int(boot), what, int(number), accepted
             )
 
-    def noticed(self, key: str) -> None:
+    def noticed(self, key: str, by: Controller) -> None:
         """A controller tells every other one of a claim that nobody holds any more."""
         for controller in self.controllers:
-            controller.claims.noticed(key)
+            if controller is not by:
+                controller.claims.noticed(key)
 
     def stored(self) -> None:
         """The stream has a new entry: every tail is told, some of them late."""

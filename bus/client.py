@@ -86,6 +86,10 @@ class DirectClient(Client):
         with contextlib.suppress(asyncio.QueueFull):  # the flusher has been told a thousand times
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
 
+    def takes(self, size: int) -> bool:
+        """Whether a message of ``size`` bytes, headers included, would leave now."""
+        return (self._status == Client.CONNECTED or self.is_draining) and size <= self._max_payload
+
     @property
     def greeting(self) -> dict[str, object]:
         """What the server said of itself when it was connected to: the fields of its INFO."""

@@ -212,8 +212,7 @@ class Bus:
             size += head
             line = f"HPUB {subject} {reply} {head} {size}\r\n" if reply else f"HPUB {subject} {head} {size}\r\n"
             command = b"".join((line.encode(), headers, body, b"\r\n"))
-        client = self._client
-        if not client.is_connected or size > client.max_payload:
+        if not self._client.takes(size):
             return False
         if self._out_bytes > self._room and not self._has_room():
             return False

@@ -24,7 +24,9 @@ class Question:
     __slots__ = ("body", "due", "headers", "since", "subject", "times")
 
     def __init__(self, subject: str, body: bytes, headers: bytes | None = None) -> None:
-        self.subject, self.body, self.headers = subject, body, headers
+        self.subject = subject
+        self.body = body
+        self.headers = headers
         self.since = self.due = 0.0
         self.times = 0
 

@@ -68,11 +68,13 @@ class ClaimsLog:
         self._clock = simulation.clock
         self._bucket = simulation.bucket
         self._dice = dice
+        self._asked: set[str] = set()
+        """Keys of which the other controllers were asked to say when nobody holds them."""
         self.handlers: dict[type[Any], Callable[[Any], Event | None]] = {
             WriteClaim: self._write,
             ReleaseClaim: self._release,
             ReadClaim: self._read,
-            WatchClaim: lambda command: None,
+            WatchClaim: lambda command: None,  # it is with each reading that the others are asked
             UnwatchClaim: lambda command: None,
         }
 
@@ -172,6 +174,8 @@ class ClaimsLog:
     def _read(self, command: ReadClaim) -> Event | None:
         if self._controller.cut_at is not None:
             return ClaimUnread(command.key, "not connected")
+        if command.key in self._controller.router.claims.watched:
+            self._asked.add(command.key)
         reading = [command]
         self._controller.later(_READ_S, self._unread, reading)
         self._fetch(command.key, self._was_read, reading)
@@ -224,8 +228,9 @@ class ClaimsLog:
     # What is said by itself -----------------------------------------------------
 
     def noticed(self, key: str) -> None:
-        """Somebody says that it is nobody's any more: that reaches whoever listens, now and then late, twice or not."""
-        if key in self._controller.router.claims.watched:
+        """Somebody says that it is nobody's any more, if asked: that comes now and then late, twice or not at all."""
+        if key in self._asked:
+            self._asked.discard(key)
             controller = self._controller
             carry, act = self._simulation.network.carry_noisily, controller.receive_as
             carry("notice", self._dice, act, self._boot, controller.feed, ClaimNoticed(key))

@@ -51,7 +51,7 @@ class Subjects:
         self.bucket_results = f"{prefix}_results"
         self.bucket_answers = f"{prefix}_answers"
         self._reserved = (f"{prefix}.", "$")
-        self.claims_asked = f"{prefix}.claims.*"
+        self.claims_asked = f"{prefix}.claims.asked.*"
 
     # Subjects of one capability -------------------------------------------------
 

@@ -44,6 +44,9 @@ class Claim(msgspec.Struct, eq=False):
     reads_kept: bool = False
     """Whether old results are looked at as well."""
     noticed: bool = False
+    """Whether it changed since the reading that is under way was asked for."""
+    asked: bool = False
+    """Whether all controllers were asked, with the last reading, to say when nobody holds it any more; one says it."""
     observed_until: float = 0.0
 
     def lapsed(self, now: float) -> bool:

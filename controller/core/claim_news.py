@@ -159,9 +159,12 @@ class ClaimNews(Entries):
         self._forget(claim)
 
     def notice(self, event: ClaimNoticed) -> None:
-        """Something was stored under the key."""
+        """Another controller says that nobody holds the key any more."""
         claim = self.get(event.key)
-        if claim is not None and not claim.mine and claim.out is None:
+        if claim is None:
+            return
+        claim.asked = False
+        if not claim.mine and claim.out is None:
             claim.noticed = claim.reading
             self._read(claim)
 

@@ -71,9 +71,10 @@ class Claims(ClaimNews):
         claim = self._entry(life)
         if claim.holder is None and claim.out is None:
             record, age_s = claim.record, self.world.now - claim.read_at
-            fresh = record is not None and claim.key in self.watched and age_s < record.lease_s / LOOKS_A_LEASE
+            fresh = record is not None and claim.asked and age_s < record.lease_s / LOOKS_A_LEASE
             self._watch(claim)
-            if not fresh:  # it may have changed while nobody here listened, and may not have been read at all
+            if not fresh:  # it may have changed when nobody had been asked to say so, and may not have been read at all
+                claim.noticed = claim.reading
                 self._read(claim)
         claim.attached[life] = None
         return None

@@ -57,7 +57,7 @@ class Entries(dict[str, Claim]):
 
     def _read(self, claim: Claim, *, kept: bool = False) -> None:
         if not claim.reading:
-            claim.reading, claim.reads_kept = True, kept
+            claim.reading, claim.reads_kept, claim.asked = True, kept, claim.key in self.watched
             self._emit(ReadClaim(claim.key, kept))
 
     def _changed(self, claim: Claim) -> None:

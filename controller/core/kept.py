@@ -11,7 +11,7 @@ from collections.abc import Callable
 from subjects.claims import ClaimRecord, StoredAnswer
 
 # What an entry takes beside its body, by measurement of a small one.
-_OVERHEAD_BYTES = 1000
+_OVERHEAD_BYTES = 1200
 
 
 def size_of(answer: StoredAnswer | None) -> int:
@@ -49,9 +49,11 @@ class KeptRecords:
         kept = self._young.get(names)
         if kept is None:
             kept = self._old.pop(names, None)
-            if kept is None:
+            if kept is None or self._now() >= kept[1]:
                 return None
-            self._keep(names, kept)
+            record = kept[0]
+            self._keep((record.caller, record.capability, record.key), kept)
+            return record
         record, until, size = kept
         if self._now() < until:
             return record

@@ -244,7 +244,9 @@ class Router(Lives):
     def _tick(self, event: Tick) -> None:
         if self.world.now >= self._calm_at:
             self.world.stalled_ms = 0.0
-        for due in self.timers.pop_due(self.world.now):
+        all_due = self.timers.pop_due(self.world.now)
+        self._sweeps = SWEEP in self.timers  # before anything that may fail
+        for due in all_due:
             match due:
                 case Life():
                     # Whoever was due in the same moment may have ended it, or given it to another worker.
@@ -262,7 +264,6 @@ class Router(Lives):
                 case (Life() as life, Pause()) if life.steps is not None and life.asked is due[1]:
                     self._resume(life, WOKEN)
                 case "sweep":
-                    self._sweeps = False
                     self.claims.sweep()
                     self.pulls.sweep()
 

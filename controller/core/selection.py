@@ -59,6 +59,8 @@ def choose(pool: Pool, tried: Container[str], now: float, chance: Chance) -> Off
     count = len(free)
     if count == 0:
         return None
+    if count == 1:
+        return free[0] if free[0].worker.id not in tried else None
     random = chance.random
     first: Offer | None = free[int(random() * count)]
     second: Offer | None = free[int(random() * count)]

@@ -48,7 +48,7 @@ class ReadClaim(msgspec.Struct, frozen=True):
 
 
 class WatchClaim(msgspec.Struct, frozen=True):
-    """Tell of changes of the key from now on, with ``ClaimNoticed``: once when it can be told, and then each time."""
+    """Ask the other controllers, with each reading from now on, to say when nobody holds the key any more."""
 
     key: str
 
@@ -169,7 +169,7 @@ class ClaimUnread(msgspec.Struct, frozen=True):
 
 
 class ClaimNoticed(msgspec.Struct, frozen=True):
-    """Something was stored under the key, or may have been before anybody listened: it is worth reading."""
+    """Nobody holds the key any more, another controller says: it is worth reading."""
 
     key: str
 

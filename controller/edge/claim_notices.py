@@ -1,9 +1,10 @@
 """Owns the notices of claims: telling who asked that nobody holds a key any more, and asking for that.
 
-Whoever waits for a key asks all controllers on ``<prefix>.claims.<key>``, each time before it reads the record; who
-then stores a state that ends somebody's hold tells those who asked, once JetStream has acknowledged it. Where nobody
-waits, which is nearly always, nothing is sent. A notice is a nudge to read, and one may be missed: whoever wrote may
-die, or may have started after it was asked. The core reads, and thereby asks, every third of a lease in any case.
+Whoever waits for a key asks all controllers on ``<prefix>.claims.asked.<key>``, each time before it reads the record;
+who then stores a state that ends somebody's hold tells those who asked, once JetStream has acknowledged it. Where
+nobody waits, which is nearly always, nothing is sent. A notice is a nudge to read, and one may be missed: whoever wrote
+may die, may have started after it was asked, or may hear the question late in a cluster. The core reads, and thereby
+asks, every third of a lease in any case.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from controller.core.stored import ClaimNoticed, StoreEvent, UnwatchClaim, Watch
 from subjects.names import Subjects
 from subjects.tokens import is_claim_key
 
-# Keys that others wait for; past this the longest waiting are forgotten, and find out by reading.
-MAX_ASKED = 20_000
-# Controllers that wait for one key.
-_MAX_WHO_ASK = 100
+# Keys that others asked about, in each of two generations; most belong to other controllers, and are never told of.
+MAX_ASKED = 5_000
+# Controllers that wait for one key, the last ones that asked.
+_MAX_WHO_ASK = 16
+# An inbox of ours and a key take half of it.
+_MAX_REPLY_CHARS = 256
 
 
 class ClaimNotices:
-    """One controller's. ``told`` is for whoever stored something, the rest for the core's commands."""
+    """One controller's. ``tell`` is for whoever stored something, the rest for the core's commands."""
 
     def __init__(self, bus: Bus, subjects: Subjects, feed: Callable[[StoreEvent], None]) -> None:
         self._bus = bus
@@ -32,7 +35,8 @@ class ClaimNotices:
         self._feed = feed
         self._watched: set[str] = set()
         self._asked: dict[str, dict[str, None]] = {}
-        """Where others want to be told, by key."""
+        """Where others want to be told, by key: what was asked lately, and what before that."""
+        self._asked_before: dict[str, dict[str, None]] = {}
         self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
@@ -51,9 +55,8 @@ class ClaimNotices:
             await self._bus.unsubscribe(subscription)
 
     def watch(self, command: WatchClaim) -> None:
-        """Ask now, and with each reading, until ``unwatch``."""
+        """Ask with each reading, until ``unwatch``."""
         self._watched.add(command.key)
-        self.ask(command.key)
 
     def unwatch(self, command: UnwatchClaim) -> None:
         """Ask no more; what was asked already is answered all the same."""
@@ -66,24 +69,28 @@ class ClaimNotices:
 
     def tell(self, key: str) -> None:
         """Nobody holds the key any more: those who asked may read what stands there now."""
-        who = self._asked.pop(key, None)
-        if who is not None:
-            for reply in who:
+        for asked in (self._asked, self._asked_before):
+            for reply in asked.pop(key, ()):
                 self._bus.publish(reply, b"")
+        if key in self._watched:
+            self._feed(ClaimNoticed(key))
 
     def _on_asked(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         key = subject.removeprefix(self._prefix)
-        if not reply or not is_claim_key(key) or not self._subjects.may_reply(reply):
+        if not reply or len(reply) > _MAX_REPLY_CHARS or reply.startswith(self._inbox):
             return
-        if reply.startswith(self._inbox):  # what happens here is known here
+        if not is_claim_key(key) or not self._subjects.may_reply(reply):
             return
         who = self._asked.get(key)
         if who is None:
+            who = self._asked_before.pop(key, {})
             if len(self._asked) >= MAX_ASKED:
-                del self._asked[next(iter(self._asked))]
-            who = self._asked[key] = {}
-        if len(who) < _MAX_WHO_ASK:
-            who[reply] = None
+                self._asked, self._asked_before = {}, self._asked
+            self._asked[key] = who
+        who.pop(reply, None)
+        who[reply] = None
+        if len(who) > _MAX_WHO_ASK:
+            del who[next(iter(who))]
 
     def _on_told(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         key = subject.removeprefix(self._inbox)

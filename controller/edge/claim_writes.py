@@ -137,7 +137,9 @@ class Write(Question):
     def __init__(self, writes: ClaimWrites, command: WriteClaim, subject: str, body: bytes, headers: bytes) -> None:
         super().__init__(subject, body, headers)
         self.key, self.nonce, self.expected_seq = command.key, command.record.nonce, command.expected_seq
-        self.frees = command.record.state not in HELD
+        record = command.record
+        # A job that waits again may be worked on by whoever has its delivery.
+        self.frees = record.state not in HELD or (record.job and record.state == "waiting" and self.expected_seq > 0)
         self._writes = writes
         self._told = False
 
@@ -181,10 +183,10 @@ class _Release(Question):
         self._tell = tell
 
     def answered(self, body: bytes) -> float | None:
-        known = read_ack(body)
-        if isinstance(known, Stored):
+        if isinstance(read_ack(body), Stored | Conflict):  # a conflict may be with an earlier one that was stored
             self._tell()
-        return None if isinstance(known, Stored | Conflict) or self.times >= _RELEASE_TRIES else PATIENCE_S
+            return None
+        return None if self.times >= _RELEASE_TRIES else PATIENCE_S
 
     def unheard(self) -> float | None:
         return PATIENCE_S

@@ -119,6 +119,28 @@ def test_it_never_holds_more_than_its_room(length: int, steps: list[tuple[bool, 
         assert len(cache.kept) * size <= ROOM
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("put", "get", "wait")), KEYS, st.integers(0, ROOM)),
+        max_size=60,
+    )
+)
+def test_what_it_counts_is_what_it_holds(steps: list[tuple[str, str, int]]) -> None:
+    """With answers of any size, whose time runs out."""
+    cache = Cache()
+    for step, key, length in steps:
+        if step == "put":
+            cache.put(key, b"x" * length)
+        elif step == "get":
+            cache.get(key)
+        else:
+            cache.now += WINDOW_S * length / ROOM
+        young, old = cache.kept._young, cache.kept._old
+        assert cache.kept._young_bytes == sum(size_of(record.answer) for record, _, _ in young.values()) <= ROOM // 2
+        assert sum(size_of(record.answer) for record, _, _ in old.values()) <= ROOM // 2
+        assert not young.keys() & old.keys()
+
+
 @given(st.lists(KEYS), st.booleans(), st.lists(st.tuples(KEYS, st.integers(0, ROOM // 4)), max_size=10))
 def test_what_was_used_is_there_while_less_than_half_of_the_room_comes_after_it(
     before: list[str], looked_at: bool, after: list[tuple[str, int]]

@@ -159,7 +159,7 @@ async def _try(client: Client) -> str | None:
         ),
         ("controller", "$JS.ACK.CRANK_JOBS.>", "may not publish $JS.ACK.CRANK_JOBS.>"),
         ("controller", "$KV.crank_idempotency.*", "may not publish $KV.crank_idempotency.*"),
-        ("controller", "crank.claims.*", "may not subscribe crank.claims.*"),
+        ("controller", "crank.claims.asked.*", "may not subscribe crank.claims.asked.*"),
         ("caller", "crank.submit.>", "as a caller: it may not publish crank.submit.>"),
         ("worker", "crank.heartbeat.*", "as a worker: it may not publish crank.heartbeat.*"),
         ("worker", "crank.worker.*.>", "as a worker: it may not subscribe crank.worker.*.>"),

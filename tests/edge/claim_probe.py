@@ -150,6 +150,7 @@ class Probe:
     async def watch(self, name: str, *others: Probe) -> None:
         """Have changes of a key told; returns when the others know."""
         self.send(WatchClaim(key(name)))
+        self.send(ReadClaim(key(name), kept=False))
         for probe in (self, *others):
             await probe.bus.flush()
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 from harness import DONE, HELLO, Call, House, spec
+from msgspec.structs import replace
 from stores import Stores
 
 from controller.core.commands import Command
 from controller.core.events import TICK, Event
 from controller.core.router import SWEEP
-from controller.core.stored import ClaimNoticed, ClaimRefused, ReadClaim, UnwatchClaim, WatchClaim, WriteClaim
-from subjects.claims import claim_key
+from controller.core.stored import ClaimNoticed, ClaimRead, ReadClaim, UnwatchClaim, WatchClaim, WriteClaim
+from subjects.claims import StoredAnswer, claim_key
+from subjects.errors import ErrorKind
 
 KEY = claim_key("ann", HELLO, "k")
 
@@ -74,27 +76,35 @@ def test_who_attaches_while_somebody_reads_asks_all_the_same() -> None:
     one, two = pair()
     first = one.request(idempotency_key="k")
     two.answers_claims = False
-    two.result(KEY)
+    stranger = two.result(KEY, caller="bob")
     second = two.request(idempotency_key="k")
     two.unanswered.sort(key=lambda command: isinstance(command, ReadClaim))
     two.answers_claims = True
     two.store_answers()
+    assert stranger.kind is ErrorKind.NO_SUCH_JOB
     ends(one, first, two, second)
 
 
 def test_a_notice_that_comes_while_something_is_written_is_followed_by_another_question() -> None:
-    """Somebody let the key go and took it again, while this one tried."""
+    """Somebody let the key go, took it, let it go and took it again, while this one tried."""
     one, two = pair()
-    first = one.request(idempotency_key="k")
-    two.answers_claims = False
+    one.request(idempotency_key="k")
     second = two.request(idempotency_key="k")
-    (written,) = two.unanswered
-    assert isinstance(written, WriteClaim)
+    taken = one.stores.record(KEY)
+    one.stores._store(KEY, None)
+    two.answers_claims = False
+    notice(two)
+    two.unanswered.clear()
+    two.feed(ClaimRead(KEY, None, one.stores.seq))
+    one.stores._store(KEY, taken)
+    assert [type(command) for command in two.unanswered] == [WriteClaim]
     notice(two)
     two.answers_claims = True
-    record, seq = one.stores.last[KEY]
-    two.feed(ClaimRefused(KEY, written.record.nonce, record, seq))
-    ends(one, first, two, second)
+    two.store_answers()
+    assert two.asked
+    one.stores._store(KEY, replace(taken, state="done", answer=StoredAnswer("w-1", "1.0.0", 1, b"42")))
+    notice(two)
+    assert second.answer.body == b"42"
 
 
 def test_a_notice_that_was_wrong_is_followed_by_another_question() -> None:

@@ -38,7 +38,7 @@ up: $(INSTALLED)  ## a NATS server, a controller and workers, until Ctrl-C
 
 # Files of a few long tests go out as they come: the largest first, as is usual, would leave these to the end.
 test: $(INSTALLED)  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 coverage: $(INSTALLED)  ## what the core's own tests reach of its branches
 	$(BIN)/python -m pytest -n 2 tests/core tests/subjects --cov --cov-branch --cov-report=term-missing

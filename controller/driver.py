@@ -69,14 +69,12 @@ class Driver:
             return
         self._busy = True
         now = self._now()
-        stood_still = now - self._last
+        if now - self._last > STALL_S:
+            self._take(Stalled((now - self._last) * 1000), now)
         self._last = now
-        if stood_still > STALL_S:
-            self._take(Stalled(stood_still * 1000), now)
         self._take(event, now)
-        queue = self._queue
-        while queue:
-            self._take(queue.popleft(), now)
+        while self._queue:
+            self._take(self._queue.popleft(), now)
         self._busy = False
         if self._armed == NEVER or self._timers.soonest < self._armed:
             self._arm(now)

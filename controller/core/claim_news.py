@@ -36,11 +36,10 @@ class ClaimNews(Entries):
 
     def stored(self, event: ClaimStored) -> None:
         """A write is acknowledged."""
-        claim = self._under_way(event.key, event.nonce)
-        if claim is None:
+        claim = self.get(event.key)
+        if claim is None or (record := claim.out) is None or record.nonce != event.nonce:
             return
-        record, holder, created = claim.out, claim.holder, claim.record is None
-        assert record is not None
+        holder, created = claim.holder, claim.record is None
         claim.seq, claim.record, claim.mine, claim.out = event.seq, record, holder is not None, None
         claim.confirmed_at = claim.unchanged_since = claim.read_at = claim.out_at
         held = record.state in HELD

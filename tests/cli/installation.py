@@ -50,7 +50,7 @@ class Up:
         """Send a signal to ``crank up`` alone."""
         self.process.send_signal(number)
 
-    def ended(self, timeout_s: float = 20) -> tuple[int, str, str]:
+    def ended(self, timeout_s: float = 60) -> tuple[int, str, str]:
         """Exit code, stdout and stderr, once it has ended."""
         out, err = self.process.communicate(timeout=timeout_s)
         return self.process.returncode, out, err

@@ -106,6 +106,7 @@ class ClaimStore:
     def check(self) -> None:
         """The connection came back: send again what was not acknowledged, and see whether the store is still there."""
         self._questions.ask_again()
+        self._notices.begin_again()
         self._watch.look()
 
     def _read(self, command: ReadClaim) -> None:

@@ -252,6 +252,22 @@ async def test_of_very_many_who_ask_about_one_key_the_last_are_told(probe: Probe
     assert heard == [f"strange.{number}" for number in range(85, 100)]
 
 
+async def test_whoever_was_not_there_when_it_was_asked_has_others_ask_again(
+    nats_server: NatsServer, other: Probe
+) -> None:
+    """It starts, or its connection comes back, while others wait; they read, and ask."""
+    await other.watch("a")
+    late = await Probe.on(nats_server.url)
+    await until(lambda: other.noticed("a") == 1)
+    await other.read("a")
+    await late.bus.flush()
+    assert isinstance(await late.written("a", record("done", b"1")), ClaimStored)
+    await until(lambda: other.noticed("a") == 2)
+    late.store.check()
+    await until(lambda: other.noticed("a") == 3)
+    await late.close()
+
+
 async def test_a_job_that_waits_again_is_told_of_and_one_that_is_new_is_not(probe: Probe, other: Probe) -> None:
     """Whoever has its delivery may work on it."""
     await other.watch("a", probe)

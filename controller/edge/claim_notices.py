@@ -37,7 +37,7 @@ class ClaimNotices:
         self._prefix = subjects.claims_asked.removesuffix("*")
         self._inbox = bus.new_inbox() + "."
         self._feed = feed
-        self._watched: set[str] = set()
+        self._watched: dict[str, None] = {}
         self._asked: dict[str, dict[str, None]] = {}
         """Where others want to be told, by key: what was asked lately, and what before that."""
         self._asked_before: dict[str, dict[str, None]] = {}
@@ -68,11 +68,11 @@ class ClaimNotices:
 
     def watch(self, command: WatchClaim) -> None:
         """Ask with each reading, until ``unwatch``."""
-        self._watched.add(command.key)
+        self._watched[command.key] = None
 
     def unwatch(self, command: UnwatchClaim) -> None:
         """Ask no more; what was asked already is answered all the same."""
-        self._watched.discard(command.key)
+        self._watched.pop(command.key, None)
 
     def ask(self, key: str) -> None:
         """If somebody here waits for the key, have whoever ends its hold say so."""
@@ -110,7 +110,13 @@ class ClaimNotices:
 
     def _read_again(self) -> None:
         self._again = None
-        for key in list(self._watched):
+        self.look(len(self._watched))
+
+    def look(self, most: int) -> None:
+        """Have up to ``most`` of the keys that are waited for read, the others' turn comes next."""
+        for key in list(self._watched)[:most]:
+            del self._watched[key]
+            self._watched[key] = None
             self._feed(ClaimNoticed(key))
 
     def _on_told(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:

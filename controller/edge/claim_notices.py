@@ -23,7 +23,7 @@ MAX_ASKED = 5_000
 _MAX_WHO_ASK = 16
 # In the place of a key, of whoever wants to be asked again; and together with others who say so within a moment.
 _AGAIN = "again"
-_AGAIN_S = 0.05
+AGAIN_S = 0.05
 # An inbox of ours and a key take half of it.
 _MAX_REPLY_CHARS = 256
 
@@ -37,7 +37,7 @@ class ClaimNotices:
         self._prefix = subjects.claims_asked.removesuffix("*")
         self._inbox = bus.new_inbox() + "."
         self._feed = feed
-        self._watched: dict[str, None] = {}
+        self._watched: set[str] = set()
         self._asked: dict[str, dict[str, None]] = {}
         """Where others want to be told, by key: what was asked lately, and what before that."""
         self._asked_before: dict[str, dict[str, None]] = {}
@@ -68,11 +68,11 @@ class ClaimNotices:
 
     def watch(self, command: WatchClaim) -> None:
         """Ask with each reading, until ``unwatch``."""
-        self._watched[command.key] = None
+        self._watched.add(command.key)
 
     def unwatch(self, command: UnwatchClaim) -> None:
         """Ask no more; what was asked already is answered all the same."""
-        self._watched.pop(command.key, None)
+        self._watched.discard(command.key)
 
     def ask(self, key: str) -> None:
         """If somebody here waits for the key, have whoever ends its hold say so."""
@@ -91,7 +91,7 @@ class ClaimNotices:
         key = subject.removeprefix(self._prefix)
         if key == _AGAIN:
             if self._again is None:
-                self._again = asyncio.get_running_loop().call_later(_AGAIN_S, self._read_again)
+                self._again = asyncio.get_running_loop().call_later(AGAIN_S, self._read_again)
             return
         if not reply or len(reply) > _MAX_REPLY_CHARS or reply.startswith(self._inbox):
             return
@@ -110,13 +110,7 @@ class ClaimNotices:
 
     def _read_again(self) -> None:
         self._again = None
-        self.look(len(self._watched))
-
-    def look(self, most: int) -> None:
-        """Have up to ``most`` of the keys that are waited for read, the others' turn comes next."""
-        for key in list(self._watched)[:most]:
-            del self._watched[key]
-            self._watched[key] = None
+        for key in list(self._watched):
             self._feed(ClaimNoticed(key))
 
     def _on_told(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:

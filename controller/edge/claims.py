@@ -37,10 +37,7 @@ log = logging.getLogger("crank.claims")
 # How often unanswered writes are looked for; and the streams themselves about once a second.
 _SWEEP_S = 0.25
 _SWEEPS_A_LOOK = 4
-_SWEEPS_A_READING = 8
 _STOP_S = 3.0
-# So many of the keys that are waited for are read every two seconds, should news of them be lost while a server dies.
-_LOOKS = 50
 
 
 def claims_spec(subjects: Subjects, replicas: int, max_bytes: int) -> StreamSpec:
@@ -121,8 +118,6 @@ class ClaimStore:
         self._questions.sweep()
         if self._sweeps % _SWEEPS_A_LOOK == 0:
             self._watch.look()
-        if self._sweeps % _SWEEPS_A_READING == _SWEEPS_A_READING - 1:
-            self._notices.look(_LOOKS)
         self._sweeps += 1
 
     def _missing(self, spec: StreamSpec) -> None:

@@ -82,31 +82,33 @@ async def test_the_death_of_the_claims_leader_runs_nothing_twice_and_loses_no_an
             workers.append(worker)
         client = await stack.enter_async_context(await Client.connect(_url(cluster)))
 
-        async def once(number: int) -> bytes:
+        async def once(number: int, patience_s: int, *, settled: bool = False) -> bytes | None:
+            """The answer, or None: nobody knows, or not yet unless it has to be settled."""
             try:
-                told = await client.request_once("test:echo", number, idempotency_key=f"k{number}", timeout_ms=60_000)
+                told = await client.request_once(
+                    "test:echo", number, idempotency_key=f"k{number}", timeout_ms=patience_s * 1000
+                )
             except CrankError as error:
-                if error.kind != "outcome_unknown":
+                if settled and error.kind != "outcome_unknown":
                     raise
-                return b"unknown"
+                return None
             return told.body
 
         leader = await _leader(bus)
         asked = []
         for number in range(400):
-            asked.append(asyncio.create_task(once(number)))
+            asked.append(asyncio.create_task(once(number, 20)))
             if number == 150:
                 await cluster[leader].stop(kill=True)
             await asyncio.sleep(0.005)
         first = await asyncio.gather(*asked)
         assert await _leader(bus) != leader
-        again = await asyncio.gather(*(once(number) for number in range(400)))
+        # What a worker said to the dying server may be lost, and is waited for to the end and once more as long.
+        again = await asyncio.gather(*(once(number, 60, settled=True) for number in range(400)))
         await cluster[leader].start()
     # Who was told that nobody knows may be told more later.
-    assert [new for old, new in zip(first, again, strict=True) if old != b"unknown"] == [
-        old for old in first if old != b"unknown"
-    ]
+    assert [new for old, new in zip(first, again, strict=True) if old] == [old for old in first if old]
     assert set(ran.values()) == {1}
-    unknown = {b"%d" % number for number, body in enumerate(again) if body == b"unknown"}
+    unknown = {b"%d" % number for number, body in enumerate(again) if body is None}
     assert len(unknown) < 200
     assert {b"%d" % number for number in range(400)} == ran.keys() | unknown

@@ -64,37 +64,35 @@ class Driver:
 
     def feed(self, event: Event) -> None:
         """Take in an event and carry out all that follows from it."""
+        queue = self._queue
+        queue.append(event)
         if self._busy:
-            self._queue.append(event)
             return
         self._busy = True
         now = self._now()
         if now - self._last > STALL_S:
-            self._take(Stalled((now - self._last) * 1000), now)
+            queue.appendleft(Stalled((now - self._last) * 1000))
         self._last = now
-        self._take(event, now)
-        while self._queue:
-            self._take(self._queue.popleft(), now)
+        handle, perform = self.router.handle, self._surroundings.perform
+        while queue:
+            event = queue.popleft()
+            # A bug that one event or command uncovers must not cost the others anything.
+            try:
+                commands = handle(event, now)
+            except Exception:
+                log.exception("%s could not be handled", type(event).__name__)
+                continue
+            for command in commands:
+                try:
+                    answer = perform(command)
+                except Exception:
+                    log.exception("%s could not be carried out", type(command).__name__)
+                    continue
+                if answer is not None:
+                    queue.append(answer)
         self._busy = False
         if self._armed == NEVER or self._timers.soonest < self._armed:
             self._arm(now)
-
-    def _take(self, event: Event, now: float) -> None:
-        # A bug that one event or command uncovers must not cost the others anything.
-        try:
-            commands = self.router.handle(event, now)
-        except Exception:
-            log.exception("%s could not be handled", type(event).__name__)
-            return
-        perform = self._surroundings.perform
-        for command in commands:
-            try:
-                answer = perform(command)
-            except Exception:
-                log.exception("%s could not be carried out", type(command).__name__)
-                continue
-            if answer is not None:
-                self._queue.append(answer)
 
     def _arm(self, now: float) -> None:
         due = self._timers.next_due()

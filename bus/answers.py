@@ -12,10 +12,10 @@ import msgspec
 from bus.connection import BusError
 
 # Codes: nats-server's errors.json.
+STREAM_NOT_FOUND = 10059
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _NO_MESSAGE = 10037
 _NO_JETSTREAM_FOR_ACCOUNT = 10039
-_STREAM_NOT_FOUND = 10059
 # What to do about a refusal, where the server's own words do not say it.
 _ADVICE = {
     10002: "raise the account's JetStream limits",

@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bus.answers import refusal
+from bus.answers import STREAM_NOT_FOUND, Failure, refusal
 from bus.connection import Bus, BusError, NoResponder
 from bus.specs import StreamSpec, differences
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 _TIMEOUT_S = 2.0
-_STREAM_NOT_FOUND = 10059
 
 
 class NoJetStream(BusError):
@@ -89,13 +88,8 @@ class _UserInfo(msgspec.Struct):
     server: _Server
 
 
-class _Failed(msgspec.Struct):
-    err_code: int = 0
-    description: str = ""
-
-
 class _Answer(msgspec.Struct):
-    error: _Failed | None = None
+    error: Failure | None = None
 
 
 async def clock(bus: Bus) -> datetime:
@@ -139,7 +133,7 @@ async def _ask(bus: Bus, subject: str, kind: type[T]) -> T | None:
     error = _read(body, _Answer).error
     if error is None:
         return _read(body, kind)
-    if error.err_code == _STREAM_NOT_FOUND:
+    if error.err_code == STREAM_NOT_FOUND:
         return None
     raise NoJetStream(*refusal(error.err_code, error.description, bus.url))
 

@@ -14,6 +14,7 @@ from nats.js import errors
 
 from bus.answers import (
     NOBODY_STORES,
+    STREAM_NOT_FOUND,
     Conflict,
     Entry,
     Failure,
@@ -31,7 +32,6 @@ from bus.specs import StreamSpec, config_of, differences
 from subjects.headers import build_block
 
 _NAME_IN_USE = 10058
-_STREAM_NOT_FOUND = 10059
 # What nats-py makes of an answer that is none of JetStream's.
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 
@@ -139,7 +139,7 @@ class Streams:
         try:
             info = await self._bus.jetstream.stream_info(stream)
         except errors.APIError as error:
-            if error.err_code == _STREAM_NOT_FOUND:
+            if error.err_code == STREAM_NOT_FOUND:
                 return None
             raise BusError(f"{stream} does not answer: {self._why(error)}") from None
         except (errors.Error, nats.errors.Error, TimeoutError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controller.core.commands import Send
+from controller.core.commands import Attach, Send
 from controller.core.fleet import Offer
 from controller.core.matching import mismatch
 from controller.core.router import Router
@@ -69,6 +69,12 @@ def check_counts(router: Router) -> None:
             must(offer.in_flight == by_offer[id(offer)], "counts", f"{offer.address} has {offer.in_flight} in flight")
     lives = [life for twins in router._lives.values() for life in twins]
     must(router.live == len(lives), "counts", f"{router.live} requests are said to live, and {len(lives)} do")
+    attached = {life for claim in router.claims.values() for life in claim.lives if isinstance(life.asked, Attach)}
+    must(
+        router.world.attached == len(attached),
+        "counts",
+        f"{router.world.attached} are said to be attached to a key, and {len(attached)} are",
+    )
     for life in lives:
         reply = life.request.reply
         must(life.steps is not None, "nothing-left", f"{reply} ended, and is still kept")

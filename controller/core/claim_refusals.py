@@ -54,6 +54,16 @@ def in_progress(record: ClaimRecord) -> Refusal:
     return Refusal(ErrorKind.IN_PROGRESS, detail, retry_after_ms=_IN_PROGRESS_RETRY_AFTER_MS)
 
 
+def crowded(life: Life) -> Refusal:
+    """503: the first one is still running, and enough wait for it and for others."""
+    detail = (
+        "The first request with this key is still running, and too many callers wait here already for what others "
+        "come to. Nothing ran a second time; ask again later under the same key."
+    )
+    maybe = life.maybe_executed
+    return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=RETRY_AFTER_MS, maybe_executed=maybe)
+
+
 def outcome_unknown(record: ClaimRecord) -> Refusal:
     """409: it may have run, and nobody can say."""
     who = f" at worker {record.worker}" if record.worker else ""

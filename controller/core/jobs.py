@@ -214,7 +214,7 @@ def result(life: Life, world: World) -> Steps:
                 if record.state not in ("waiting", "dispatching"):
                     return claim_refusals.ended_without_answer(record)
                 status = "queued" if record.state == "waiting" else "running"
-                event = DEADLINE_PASSED if late else (yield ATTACH)
+                event = DEADLINE_PASSED if late or world.crowded else (yield ATTACH)
             case Free():
                 return claim_refusals.no_such_job(job_id)
             case Lost(reason):

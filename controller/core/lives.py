@@ -127,6 +127,8 @@ class Lives:
             self._flights.withdraw(life.flight)
         if life.waiting is not None:
             self._waiting.leave(life)
+        if type(life.asked) is Attach:
+            self.world.attached -= 1
         for _ in _STEPS:
             steps = life.steps
             if steps is None:
@@ -173,7 +175,9 @@ class Lives:
                 life.asked = step
                 self._out.append(Authorize(life, life.request))
             case Attach():
-                return self._claimed(life, step, self.claims.attach(life))
+                known = self._claimed(life, step, self.claims.attach(life))
+                self.world.attached += known is None
+                return known
             case Look():
                 return self._claimed(life, step, self.claims.look(life, step))
             case Linger():

@@ -98,6 +98,8 @@ def found(life: Life, world: World, held: Held) -> Secured:
         elif life.request.headers.on_duplicate == "reject" and not life.executed:
             yield OBSERVE
             return claim_refusals.in_progress(record)
+        elif world.crowded and not life.executed:
+            return claim_refusals.crowded(life)
         else:
             event = yield ATTACH
         match event:

@@ -50,6 +50,10 @@ class Limits:
     """Deliveries of one job that may have run."""
 
 
+# Callers that wait for what others under their keys, or their jobs, come to: far more than one controller carries.
+MAX_ATTACHED = 10_000
+
+
 @dataclass(slots=True)
 class World:
     """The surroundings of every life of one controller."""
@@ -71,6 +75,8 @@ class World:
     boot: str = field(init=False)
     """What no other process has, so that nobody's writes are taken for another's."""
     writes: count[int] = field(default_factory=count)
+    attached: int = 0
+    """Lives that wait for a change of their claim."""
     now: float = 0.0
     stalled_ms: float = 0.0
     """Standing still for so long took this much of the patience of everything read right after."""
@@ -79,6 +85,11 @@ class World:
         self.boot = self.chance.randbytes(8).hex()
         self.owner = f"{self.controller_id}.{self.boot}"
         self.kept = KeptRecords(self.limits.cache_bytes, lambda: self.now)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many wait that nobody else may."""
+        return self.attached >= MAX_ATTACHED
 
     def serves(self, offer: Offer) -> bool:
         """Whether work can still go to an offer that was chosen a while ago."""

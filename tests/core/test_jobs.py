@@ -9,6 +9,7 @@ import pytest
 from harness import DONE, HELLO, TOO_LATE, Call, House, of_kind, refusals, spec
 from stores import Stores
 
+from controller.core import world
 from controller.core.commands import SendControl
 from controller.core.events import Closing, RetryAsked
 from controller.core.model import Request
@@ -318,6 +319,16 @@ def test_a_result_that_is_not_there_yet_is_waited_for() -> None:
     assert told(running)["status"] == "running"
     one.answers(job)
     assert waiting.answer.body == DONE.body
+
+
+def test_where_too_many_wait_a_result_is_told_as_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks learns how far it is, at once."""
+    monkeypatch.setattr(world, "MAX_ATTACHED", 1)
+    one = house()
+    job_id, _ = submitted(one)
+    waiting, told_at_once = one.result(job_id, timeout_ms=9000), one.result(job_id, timeout_ms=9000)
+    assert told(told_at_once)["status"] == "queued"
+    assert not waiting.replies
 
 
 def test_a_result_is_for_its_own_caller() -> None:

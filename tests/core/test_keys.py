@@ -6,6 +6,7 @@ import pytest
 from harness import BUSY, DONE, House, of_kind, spec
 from key_houses import KEY, body_of, house, pair
 
+from controller.core import world
 from controller.core.commands import Answer, Dispatch, SendControl
 from controller.core.stored import ClaimNoticed, WriteClaim
 from controller.core.world import Limits
@@ -134,6 +135,25 @@ def test_without_a_notice_what_is_stored_is_read_every_third_of_a_lease() -> Non
     one.answers(first)
     two.advance(7.0)
     assert body_of(second) == body_of(first)
+
+
+def test_so_many_wait_for_others_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with when to come again, whichever key it is; whoever leaves makes room."""
+    monkeypatch.setattr(world, "MAX_ATTACHED", 2)
+    one = house()
+    first = one.request(idempotency_key="k")
+    other = one.request(idempotency_key="l")
+    waiting = one.request(idempotency_key="k", request_id="mine"), one.request(idempotency_key="l")
+    refused = one.request(idempotency_key="k")
+    assert refused.kind is ErrorKind.OVERLOADED
+    assert refused.refusal.retry_after_ms
+    assert refused.refusal.maybe_executed
+    one.cancel("mine")
+    third = one.request(idempotency_key="k")
+    one.answers(first)
+    one.answers(other)
+    assert body_of(third) == body_of(waiting[1]) == DONE.body
+    assert one.router.world.attached == 0
 
 
 def test_a_duplicate_that_will_not_wait_is_refused() -> None:

@@ -20,7 +20,13 @@ _MOST_WAIT_S = 35 * 86_400
 @click.command()
 @click.argument("job", metavar="JOB", type=Token())
 @click.option(
-    "--wait", "wait_s", type=click.FloatRange(0, _MOST_WAIT_S), metavar="SECONDS", help="Wait so long for it."
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, _MOST_WAIT_S),
+    is_flag=False,
+    flag_value=_MOST_WAIT_S,
+    metavar="[SECONDS]",
+    help="Wait for it: until it is there, or so many seconds.",
 )
 @json_option
 @nats_option

@@ -25,7 +25,7 @@ def test_a_job_is_done_and_its_answer_kept(crank: Crank, installation: Env) -> N
     job = done.stdout.removesuffix("\n")
     again = json.loads(crank(*submit, "--json", env=installation).stdout)
     assert again == {"ok": True, "job_id": job, "duplicate": True}
-    found = crank("result", job, "--wait", "20", env=installation)
+    found = crank("result", job, "--wait", env=installation)  # until there is one
     assert (found.returncode, found.stdout, found.stderr) == (0, '{"greeting":"Hello, Ada!"}', "")
     found = json.loads(crank("result", job, "--wait", "20", "--json", env=installation).stdout)
     assert (found["ok"], found["body"], found["meta"]["job_status"]) == (True, {"greeting": "Hello, Ada!"}, "done")

@@ -80,7 +80,9 @@ class CrankError(Exception):
         problem, hints = self.problem, []
         if problem.near and not all(name in problem.detail for name in problem.near):
             hints.append(f"There is: {', '.join(problem.near)}.")
-        if problem.maybe_executed and not any(said in problem.detail for said in _MAY_HAVE_RUN):
+        if self.meta.get("crank-replayed", "").lower() == "true" and not self.job_status:
+            hints.append("The first request with this key was answered so; nothing ran again.")
+        elif problem.maybe_executed and not any(said in problem.detail for said in _MAY_HAVE_RUN):
             hints.append("The work may have run.")
         if problem.retry_after_ms is not None:
             hints.append(f"Try again in {problem.retry_after_ms / 1000:g} s.")

@@ -149,6 +149,15 @@ def no_such_job(job_id: str) -> Refusal:
     return Refusal(ErrorKind.NO_SUCH_JOB, detail)
 
 
+def nothing_known(job_id: str) -> Refusal:
+    """404 to a word about what was never asked for."""
+    detail = (
+        f"Nothing is known of {job_id}, or it was forgotten after its time: there is nothing to resolve. "
+        "Check the id; or the capability, the key, and whose it is."
+    )
+    return Refusal(ErrorKind.NO_SUCH_JOB, detail)
+
+
 def not_dead(job_id: str, state: str) -> Refusal:
     """404 to a retry of what is not dead."""
     return Refusal(ErrorKind.NO_SUCH_JOB, f"Job {job_id} is not dead but {state}; `crank result {job_id}` tells more.")

@@ -31,7 +31,7 @@ def resolve(life: Life, world: World) -> Steps:
     if isinstance(event, Lost):
         return claim_refusals.unreadable(event.reason)
     if isinstance(event, Free):
-        return claim_refusals.no_such_job(life.claim_key)
+        return claim_refusals.nothing_known(life.claim_key)
     record = event.record
     if record.state in ("waiting", "dispatching") and not event.lapsed:
         yield Observe()

@@ -14,7 +14,8 @@ import pytest
 
 from callers import Client, CrankError, Unreachable
 from crank.natsd import NatsServer
-from subjects.errors import ErrorKind, Offence, Refusal
+from subjects.claims import StoredError
+from subjects.errors import PROBLEM_CONTENT_TYPE, ErrorKind, Offence, Refusal, problem_body
 from subjects.replies import ReplyMeta, build_refusal, build_reply
 from tests.cli.conftest import clean_environment
 from tests.cli.peer import Asked, Peer, Script
@@ -353,6 +354,19 @@ async def test_the_hint_says_what_the_detail_leaves_out(nats_server: NatsServer,
     with pytest.raises(CrankError) as caught:
         await client.request("a:b")
     assert caught.value.hint == "There is: a:c, a:d. The work may have run. Try again in 1.5 s."
+    await peer.stop()
+
+
+async def test_the_hint_says_that_an_error_is_replayed(nats_server: NatsServer, client: Client) -> None:
+    """Nothing ran again, so nothing may have run."""
+    refusal = Refusal(ErrorKind.WORKER_ERROR, "It is broken.", maybe_executed=True)
+    meta = msgspec.structs.replace(META, replayed=True)
+    block = build_reply(meta, PROBLEM_CONTENT_TYPE, "", error=StoredError(500, "It is broken."))
+    peer = await _peer(nats_server, (block, problem_body(refusal, "r-1")))
+    with pytest.raises(CrankError) as caught:
+        await client.request("a:b")
+    assert caught.value.kind == "worker_error"
+    assert caught.value.hint == "The first request with this key was answered so; nothing ran again."
     await peer.stop()
 
 

@@ -310,3 +310,11 @@ def test_an_answer_that_was_acknowledged_late_is_kept_no_longer_than_the_store_d
     assert call.answer.body == DONE.body
     one.advance(11.0)
     assert one.world.kept.get("ann", HELLO, "k") is None
+
+
+def test_what_was_never_asked_for_cannot_be_resolved() -> None:
+    """404, which says that there is nothing to resolve."""
+    one, _ = trio({})
+    refusal = replied(one, resolve(one, b"x")).refusal
+    assert refusal.kind is ErrorKind.NO_SUCH_JOB
+    assert "there is nothing to resolve" in refusal.detail

@@ -204,7 +204,7 @@ async def test_an_outcome_is_settled_by_job_or_by_key(ask: Ask, operators: Opera
         (["resolve", JOB, "--done", "1", "--release"], "either --done ANSWER or --release"),
         (["resolve", JOB, "--done", "nope", "--yes"], "--content-type, such as text/plain"),
         (["result", "a.b"], "is not 1 to 64 of the characters"),
-        (["result", JOB, "--wait=-1"], "--wait"),
+        (["result", JOB, "--wait", "soon"], "--wait"),
         (["cancel"], "ID"),
         (["dead", "retry"], "JOB"),
         (["dead", "drpo", JOB], "drpo"),

@@ -151,7 +151,7 @@ async def test_an_operator_frees_a_key_with_a_warning(pair: None, start_worker: 
 @pytest.mark.parametrize(
     ("question", "code", "says"),
     [
-        ({"job_id": "a" * 52, "outcome": "released"}, 404, "no job"),
+        ({"job_id": "a" * 52, "outcome": "released"}, 404, "nothing to resolve"),
         ({"job_id": "x", "outcome": "released"}, 400, "job_id"),
         ({"capability": "test:echo", "key": "a b", "outcome": "released"}, 400, "job_id"),
         ({"job_id": "a" * 52, "outcome": "maybe"}, 400, "outcome"),

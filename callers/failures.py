@@ -90,7 +90,7 @@ class CrankError(Exception):
             known = kind_of(problem)
             if self.passing:
                 hints.append(f"Asking again with the same key is safe: {self.idempotency_key}")
-            elif known is ErrorKind.OUTCOME_UNKNOWN:
+            elif known in (ErrorKind.OUTCOME_UNKNOWN, ErrorKind.WORKER_LOST):
                 hints.append(f"Its key is {self.idempotency_key}")
         return " ".join(hints)
 

@@ -66,7 +66,9 @@ def _meta_lines(meta: ReplyMeta) -> str:
         f"traceparent: {meta.traceparent}\r\n"
     )
     if meta.worker is not None:
-        lines += f"Crank-Worker: {meta.worker}\r\nCrank-Version: {meta.version}\r\n"
+        lines += f"Crank-Worker: {meta.worker}\r\n"
+        if meta.version:  # an operator's word has none
+            lines += f"Crank-Version: {meta.version}\r\n"
     if meta.replayed:
         lines += "Crank-Replayed: true\r\n"
     if meta.job_status:

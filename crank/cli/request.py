@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from crank.cli.endings import EMPTY_BODY, called, run_client
+from crank.cli.endings import EMPTY_BODY, called, run_client, say
 from crank.cli.options import CapabilityName, Key, json_option, nats_option, read_data
 from crank.cli.saying import said_options
 
@@ -60,11 +60,18 @@ def request(
     if key is not None:
         options["idempotency_key"] = key
     if on_duplicate is not None:
+        if key is None:
+            raise click.UsageError("--on-duplicate says what a second request with the same --key does; give a --key")
         options["on_duplicate"] = on_duplicate
     if guessed is not None:
         options.setdefault("content_type", guessed)
     work = _ask(capability, body, options, stream, as_json, nats_url, prefix)
-    run_client(work, as_json=as_json, hint=lambda error: _hint(error, data is None))
+    try:
+        run_client(work, as_json=as_json, hint=lambda error: _hint(error, data is None))
+    except KeyboardInterrupt:
+        if key is not None and not as_json:
+            say(f"crank: cancelled; the work may have run. To know, ask again with --key {shlex.quote(key)}")
+        raise
 
 
 def _hint(error: CrankError, empty: bool) -> str:

@@ -34,6 +34,22 @@ def _runnable(line: str) -> str:
     return f"crank {words[1]} --help" if words[1] in _SERVING or words[2:3] == ["text:shout"] else line
 
 
+def test_a_caller_needs_nats_alone(installation: Env, tmp_path: Path) -> None:
+    """The page's program is answered, replayed, has its job done, and is refused."""
+    program = re.search(r"```python\n(.+?)```", (ROOT / "docs" / "callers.md").read_text(), re.DOTALL)
+    assert program is not None
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", program[1]], cwd=tmp_path, env=clean_environment() | installation,
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    first, again, job, refused = ran.stdout.splitlines()
+    assert re.fullmatch(r'\{"greeting":"Hello, Ada!"\} \S+ None', first)
+    assert again == first.replace("None", "true")
+    assert job == '{"greeting":"Hello, Bob!"} done'
+    assert refused.startswith("404 urn:crank:error:no_such_capability ")
+    assert "greet:hello_world" in refused
+
+
 def test_the_demo_shows_three_workers_and_leaves_nothing(crank: Crank, tmp_path: Path) -> None:
     """Code 0, each answer on the screen within 80 columns, and no file or folder left."""
     scratch, cwd = tmp_path / "tmp", tmp_path / "cwd"

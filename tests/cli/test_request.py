@@ -162,20 +162,29 @@ def test_workers_and_capabilities_are_listed(crank: Crank, installation: Env) ->
 
 
 def test_ctrl_c_cancels_the_request_and_not_only_the_wait(crank: Crank, installation: Env, tmp_path: Path) -> None:
-    """The worker stops working for somebody who left."""
+    """The worker stops working for somebody who left, and who gave a key is told how to learn what came of it."""
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "crank", "request", "--stream", "stream:text_events",
-         '{"text": "one two", "delay_ms": 10000}'],
-        cwd=tmp_path, env=clean_environment() | installation, stdout=subprocess.PIPE, text=True,
+         '{"text": "one two", "delay_ms": 10000}', "--key", "left"],
+        cwd=tmp_path, env=clean_environment() | installation, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.read(4) == "one "
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    _, said = process.communicate(timeout=10)
+    assert said.strip() == "crank: cancelled; the work may have run. To know, ask again with --key left"
     assert process.returncode == 130
     until = time.monotonic() + 5
     while _in_flight(crank, installation, "streaming-1"):
         assert time.monotonic() < until
+
+
+def test_what_a_second_request_does_is_said_of_a_key(crank: Crank) -> None:
+    """Without one nothing is a second request, and nobody is to think so."""
+    done = crank("request", "greet:hello_world", "{}", "--on-duplicate", "reject")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "give a --key" in done.stderr
 
 
 def _in_flight(crank: Crank, installation: Env, worker_id: str) -> int:

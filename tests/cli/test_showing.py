@@ -10,7 +10,8 @@ from crank.cli import decision, show
 from crank.cli.endings import told
 from crank.natsd import NatsServer
 from subjects.errors import ErrorKind, Offence, Refusal, Refused, problem_of
-from subjects.replies import ReplyMeta, build_reply
+from subjects.headers import Block, parse_block
+from subjects.replies import ReplyMeta, build_reply, read_reply
 from tests.cli.peer import Peer
 from tests.cli.terminal import on_terminal
 
@@ -92,6 +93,14 @@ def test_a_body_as_json_keeps_every_byte() -> None:
         (b"\xff", "body_base64", "/w=="),
     ):
         assert show.as_object(Answer("end", 0, body, {}, ""), 1.0)[key] == value
+
+
+def test_an_answer_that_an_operator_gave_is_no_worker_s() -> None:
+    """It has no version and no attempts, and says who settled it."""
+    meta = ReplyMeta("r-1", "c-1", META.traceparent, worker="ann", version="", replayed=True)
+    block = parse_block(build_reply(meta, "application/json", ""))
+    assert isinstance(block, Block)
+    assert show.who_line(read_reply(block).meta, None) == "settled by ann · by c-1 · replayed"
 
 
 async def test_on_a_terminal_an_answer_is_readable_and_says_who_gave_it(

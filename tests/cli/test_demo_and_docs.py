@@ -34,15 +34,20 @@ def _runnable(line: str) -> str:
     return f"crank {words[1]} --help" if words[1] in _SERVING or words[2:3] == ["text:shout"] else line
 
 
+def _run_program(page: str, index: int, installation: Env, folder: Path) -> list[str]:
+    """What a page's program number ``index`` prints, with the address of this installation."""
+    program = re.findall(r"```python\n(.+?)```", page, re.DOTALL)[index]
+    (folder / "ask.py").write_text(program.replace("nats://127.0.0.1:4222", installation["CRANK_NATS_URL"]))
+    done = subprocess.run(
+        [sys.executable, "ask.py"], cwd=folder, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
 def test_a_caller_needs_nats_alone(installation: Env, tmp_path: Path) -> None:
     """The page's program is answered, replayed, has its job done, and is refused."""
-    program = re.search(r"```python\n(.+?)```", (ROOT / "docs" / "callers.md").read_text(), re.DOTALL)
-    assert program is not None
-    ran = subprocess.run(
-        [sys.executable, "-P", "-c", program[1]], cwd=tmp_path, env=clean_environment() | installation,
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    first, again, job, refused = ran.stdout.splitlines()
+    first, again, job, refused = _run_program((ROOT / "docs" / "callers.md").read_text(), 0, installation, tmp_path)
     assert re.fullmatch(r'\{"greeting":"Hello, Ada!"\} \S+ None', first)
     assert again == first.replace("None", "true")
     assert job == '{"greeting":"Hello, Bob!"} done'
@@ -96,13 +101,7 @@ def test_the_worker_in_the_readme_is_the_example() -> None:
 )
 def test_the_python_in_the_quickstart_runs(installation: Env, tmp_path: Path, index: int, shown: list[str]) -> None:
     """With the address of this installation."""
-    program = re.findall(r"```python\n(.+?)```", QUICKSTART, re.DOTALL)[index]
-    (tmp_path / "ask.py").write_text(program.replace("nats://127.0.0.1:4222", installation["CRANK_NATS_URL"]))
-    done = subprocess.run(
-        [sys.executable, "ask.py"], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[:2] == shown
+    assert _run_program(QUICKSTART, index, installation, tmp_path)[:2] == shown
 
 
 def test_the_list_of_make_is_a_table_for_a_terminal() -> None:

@@ -20,7 +20,6 @@ from controller.core.events import (
     EntrySeen,
     Event,
     RegistryRestarted,
-    Stalled,
     StoredDeparture,
     SubjectRead,
     VerdictReached,
@@ -392,9 +391,8 @@ class Chaos(House):
     def do_stall(self) -> None:
         """The process stood still: time jumps, and nothing happened meanwhile."""
         seconds = self.dice.choice([0.6, 3.0, 20.0])
-        self.now += seconds
         self._beat_due += seconds
-        self.feed(Stalled(seconds * 1000))
+        self.stand_still(seconds)
         if self.dice.random() < 0.5:
             self.feed(TICK)
 

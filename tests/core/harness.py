@@ -38,6 +38,7 @@ from controller.core.events import (
     HeartbeatSeen,
     RegisterAsked,
     RequestArrived,
+    Stalled,
     StoredManifest,
     VerdictReached,
 )
@@ -251,6 +252,11 @@ class House:
     def advance(self, seconds: float) -> None:
         """Let time pass; whatever is due happens at its time."""
         self.until(self.now + seconds)
+
+    def stand_still(self, seconds: float) -> None:
+        """Let time pass in which this process did nothing; what was due meanwhile is late."""
+        self.now += seconds
+        self.feed(Stalled(seconds * 1000))
 
     def until(self, target: float) -> None:
         """Let time pass until ``target``."""

@@ -23,7 +23,7 @@ def pair(**fields: object) -> tuple[House, House]:
     stores = Stores()
     houses = House(timeout_ms=100_000, stores=stores), House(timeout_ms=100_000, stores=stores, name="c-2", seed=2)
     for one in houses:
-        one.register("w-1", spec(max_concurrency=4, **fields))
+        one.register("w-1", spec(**{"max_concurrency": 4} | fields))
         one.beating = {"w-1"}
     return houses
 

@@ -269,3 +269,16 @@ def test_a_lost_worker_that_may_be_asked_again_frees_the_key() -> None:
     one.advance(10.0)
     assert call.kind is ErrorKind.WORKER_LOST
     assert one.stores.states[-2:] == ["dispatching", ""]
+
+
+@pytest.mark.parametrize("code", [499, 504])
+def test_a_worker_that_stopped_when_nobody_waited_frees_a_key_that_may_run_again(code: int) -> None:
+    """Whoever asks again has it done anew; an error of its own before the deadline is an answer."""
+    one = house(idempotent=True)
+    call = one.request(idempotency_key="k", timeout_ms=100)
+    one.advance(0.2)
+    waits = one.request(idempotency_key="k")
+    one.answers(call, Fault(code, "stopped"))
+    assert call.kind is ErrorKind.DEADLINE
+    one.answers(waits)
+    assert body_of(waits) == DONE.body

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import msgspec
-import pytest
 from harness import DONE, House, of_kind
 from key_houses import KEY, body_of, house, pair
-from stores import Stores
 
-from controller.core.commands import Refuse, SendControl
-from controller.core.events import Closing, Stalled
+from controller.core.commands import SendControl
+from controller.core.events import Closing
 from controller.core.stored import ClaimNoticed, ClaimUnanswered, StoreLevel, WriteClaim
-from subjects.answers import Fault, Frame, Result
 from subjects.errors import ErrorKind
 
 
@@ -114,75 +110,3 @@ def test_nothing_is_left_of_a_key_that_is_done() -> None:
     for each in (one, two):
         assert not each.router.claims
         assert not each.router.claims.watched
-
-
-def test_a_refusal_of_a_duplicate_is_no_stream() -> None:
-    """Exactly one end, whoever began a stream and lost its claim meanwhile."""
-    one, two = pair(streaming=True, idempotent=True)
-    first = one.request(idempotency_key="k")
-    one.answers(first, Frame("chunk", 0, b"a"))
-    second = two.request(idempotency_key="k")
-    two.advance(22.0)
-    two.answers(second, Frame("end", 0, b"z"))
-    one.answers(first, Frame("end", 1, b"b"))
-    assert [kind for kind, _, _ in first.frames] == ["chunk", "end"]
-    assert not isinstance(first.terminal[0], Refuse)
-    assert msgspec.json.encode(first.frames[-1][1]) == b"1"
-
-
-def test_a_woken_owner_does_not_wait_for_an_answer_that_is_stored_already() -> None:
-    """Its own was lost while it stood still; its renewal is refused by what another controller stored."""
-    one, two = pair(idempotent=True)
-    first = one.request(idempotency_key="k")
-    second = two.request(idempotency_key="k")
-    two.advance(22.0)
-    two.answers(second, Result(b"second"))
-    one.now += 22.0
-    one.feed(Stalled(22_000))
-    one.advance(2.0)
-    assert body_of(first) == b"second"
-    assert [c.control.op for c in of_kind(one.log, SendControl)] == ["cancel"]
-
-
-def test_a_queued_owner_is_told_of_an_answer_that_is_stored_already() -> None:
-    """It was called over while it stood still; it waits for no worker any more, and takes nobody's place."""
-    stores = Stores()
-    one, two = House(timeout_ms=100_000, stores=stores), House(timeout_ms=100_000, stores=stores, name="c-2", seed=2)
-    for each in (one, two):
-        each.register("w-1")
-        each.beating = {"w-1"}
-    busy = one.request()
-    queued = one.request(idempotency_key="k")
-    second = two.request(idempotency_key="k")
-    two.advance(22.0)
-    two.answers(second, Result(b"second"))
-    one.now += 22.0
-    one.feed(Stalled(22_000))
-    one.advance(2.0)
-    assert body_of(queued) == b"second"
-    one.answers(busy)
-    assert one.request().dispatches
-
-
-@pytest.mark.parametrize("code", [499, 504])
-def test_a_worker_that_stopped_when_nobody_waited_frees_a_key_that_may_run_again(code: int) -> None:
-    """Whoever asks again has it done anew; an error of its own before the deadline is an answer."""
-    one = house(idempotent=True)
-    call = one.request(idempotency_key="k", timeout_ms=100)
-    one.advance(0.2)
-    waits = one.request(idempotency_key="k")
-    one.answers(call, Fault(code, "stopped"))
-    assert call.kind is ErrorKind.DEADLINE
-    one.answers(waits)
-    assert body_of(waits) == DONE.body
-
-
-def test_asking_again_and_again_is_no_slower_than_waiting() -> None:
-    """A dead owner's key is kept in sight between two callers of little patience."""
-    one, two = pair(idempotent=True)
-    one.request(idempotency_key="k")
-    calls = []
-    for _ in range(6):
-        calls.append(two.request(idempotency_key="k", timeout_ms=4000))
-        two.advance(4.5)
-    assert any(call.dispatches for call in calls)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
 from harness import BUSY, DONE, House, of_kind, spec
 from key_houses import KEY, body_of, house, pair
 from stores import Stores
 
-from controller.core.commands import SendControl
+from controller.core.commands import Refuse, SendControl
 from controller.core.events import Stalled
 from controller.core.stored import ClaimNoticed, ReleaseClaim
-from subjects.answers import Fault, Result
+from subjects.answers import Fault, Frame, Result
 from subjects.errors import ErrorKind
 
 
@@ -218,8 +219,7 @@ def test_past_half_its_lease_a_claim_is_renewed_before_anything_is_sent() -> Non
     second = two.request(idempotency_key="k")
     two.advance(22.0)
     assert second.dispatches
-    one.now += 22.0
-    one.feed(Stalled(22_000))
+    one.stand_still(22.0)
     one.answers(first, BUSY)
     assert len(first.dispatches) == 1
     two.answers(second)
@@ -236,3 +236,56 @@ def test_who_stood_still_starts_to_watch_anew() -> None:
     two.feed(Stalled(20_000))
     two.advance(12.0)
     assert not second.replies
+
+
+def test_a_refusal_of_a_duplicate_is_no_stream() -> None:
+    """Exactly one end, whoever began a stream and lost its claim meanwhile."""
+    one, two = pair(streaming=True, idempotent=True)
+    first = one.request(idempotency_key="k")
+    one.answers(first, Frame("chunk", 0, b"a"))
+    second = two.request(idempotency_key="k")
+    two.advance(22.0)
+    two.answers(second, Frame("end", 0, b"z"))
+    one.answers(first, Frame("end", 1, b"b"))
+    assert [kind for kind, _, _ in first.frames] == ["chunk", "end"]
+    assert not isinstance(first.terminal[0], Refuse)
+    assert msgspec.json.encode(first.frames[-1][1]) == b"1"
+
+
+def test_a_woken_owner_does_not_wait_for_an_answer_that_is_stored_already() -> None:
+    """Its own was lost while it stood still; its renewal is refused by what another controller stored."""
+    one, two = pair(idempotent=True)
+    first = one.request(idempotency_key="k")
+    second = two.request(idempotency_key="k")
+    two.advance(22.0)
+    two.answers(second, Result(b"second"))
+    one.stand_still(22.0)
+    one.advance(2.0)
+    assert body_of(first) == b"second"
+    assert [c.control.op for c in of_kind(one.log, SendControl)] == ["cancel"]
+
+
+def test_a_queued_owner_is_told_of_an_answer_that_is_stored_already() -> None:
+    """It was called over while it stood still; it waits for no worker any more, and takes nobody's place."""
+    one, two = pair(max_concurrency=1)
+    busy = one.request()
+    queued = one.request(idempotency_key="k")
+    second = two.request(idempotency_key="k")
+    two.advance(22.0)
+    two.answers(second, Result(b"second"))
+    one.stand_still(22.0)
+    one.advance(2.0)
+    assert body_of(queued) == b"second"
+    one.answers(busy)
+    assert one.request().dispatches
+
+
+def test_asking_again_and_again_is_no_slower_than_waiting() -> None:
+    """A dead owner's key is kept in sight between two callers of little patience."""
+    one, two = pair(idempotent=True)
+    one.request(idempotency_key="k")
+    calls = []
+    for _ in range(6):
+        calls.append(two.request(idempotency_key="k", timeout_ms=4000))
+        two.advance(4.5)
+    assert any(call.dispatches for call in calls)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from harness import HELLO, House, controls, manifest_of, registration, spec, stored, told
 
-from controller.core.events import TICK, EntrySeen, Stalled
+from controller.core.events import TICK, EntrySeen
 from controller.core.fleet import State
 from controller.core.registry import FORGET_AFTER_S
 from subjects.answers import NO_RESPONDERS, Frame
@@ -209,8 +209,7 @@ def test_a_stall_gives_everyone_a_fresh_interval() -> None:
     house = House()
     house.register("w-1")
     house.advance(1)
-    house.now += 30
-    house.feed(Stalled(30_000.0))
+    house.stand_still(30)
     house.feed(TICK)
     assert house.worker("w-1").state is State.ALIVE
     assert states(house, 3.49, 3.51, 5.51) == [State.ALIVE, State.SUSPECT, State.GONE]

@@ -88,7 +88,7 @@ class DirectClient(Client):
 
     def takes(self, size: int) -> bool:
         """Whether a message of ``size`` bytes, headers included, would leave now."""
-        return (self._status == Client.CONNECTED or self.is_draining) and size <= self._max_payload
+        return self.is_connected and size <= self._max_payload
 
     @property
     def greeting(self) -> dict[str, object]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from subjects.errors import ErrorKind, Problem, Refusal, kind_of, problem_of
+from subjects.replies import is_replayed
 
 if TYPE_CHECKING:
     from bus import BusUnavailable
@@ -80,7 +81,7 @@ class CrankError(Exception):
         problem, hints = self.problem, []
         if problem.near and not all(name in problem.detail for name in problem.near):
             hints.append(f"There is: {', '.join(problem.near)}.")
-        if self.meta.get("crank-replayed", "").lower() == "true" and not self.job_status:
+        if is_replayed(self.meta) and not self.job_status:
             hints.append("The first request with this key was answered so; nothing ran again.")
         elif problem.maybe_executed and not any(said in problem.detail for said in _MAY_HAVE_RUN):
             hints.append("The work may have run.")

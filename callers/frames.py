@@ -17,7 +17,7 @@ from callers.failures import CrankError, failure, no_controller
 from callers.unread import MAX_BYTES, too_much
 from subjects.errors import ErrorKind, Problem, Refusal, parse_problem
 from subjects.headers import parse_block, passed_headers
-from subjects.replies import read_reply
+from subjects.replies import is_replayed, read_reply
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Frame(msgspec.Struct, frozen=True):
     @property
     def replayed(self) -> bool:
         """Whether this is the answer of an earlier execution with the same key."""
-        return self.meta.get("crank-replayed", "").lower() == "true"
+        return is_replayed(self.meta)
 
     @property
     def job_status(self) -> str:

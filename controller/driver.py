@@ -70,9 +70,10 @@ class Driver:
             return
         self._busy = True
         now = self._now()
-        if now - self._last > STALL_S:
-            queue.appendleft(Stalled((now - self._last) * 1000))
+        stood_still = now - self._last
         self._last = now
+        if stood_still > STALL_S:
+            queue.appendleft(Stalled(stood_still * 1000))
         handle, perform = self.router.handle, self._surroundings.perform
         while queue:
             event = queue.popleft()

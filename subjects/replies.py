@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from subjects import headers as h
@@ -85,6 +87,11 @@ class Reply(msgspec.Struct, frozen=True):
     """The contract's headers, lower-case names."""
     frame: str | None
     seq: int
+
+
+def is_replayed(meta: Mapping[str, str]) -> bool:
+    """Whether a reply with these headers, names in lower case, is what an earlier execution was answered."""
+    return meta.get("crank-replayed", "").lower() == "true"
 
 
 def read_reply(block: Block) -> Reply:

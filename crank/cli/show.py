@@ -123,11 +123,16 @@ def who_line(headers: Mapping[str, str], elapsed_ms: float | None) -> str:
     """Worker, version, attempts, controller and, where known, time of an answer with these reply headers."""
     meta = friendly_meta(headers)
     attempts = meta.get("attempts", 0)
-    settled = "worker" in meta and not attempts  # with `crank resolve`
+    if "worker" in meta and not attempts:  # with `crank resolve`
+        who = [f"settled by {meta['worker']}"]
+    else:
+        who = [
+            str(meta.get("worker", "no worker")),
+            f"version {meta['version']}" if "version" in meta else "",
+            f"{attempts} attempt{'' if attempts == 1 else 's'}",
+        ]
     parts = [
-        f"settled by {meta['worker']}" if settled else str(meta.get("worker", "no worker")),
-        f"version {meta['version']}" if "version" in meta else "",
-        "" if settled else f"{attempts} attempt{'' if attempts == 1 else 's'}",
+        *who,
         f"by {meta.get('controller', '?')}",
         f"{elapsed_ms:.1f} ms" if elapsed_ms is not None else "",
         "replayed" if meta.get("replayed") else "",

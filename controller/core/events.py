@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from controller.core.model import Request, Verdict
+from controller.core.objectives import Rules
 from controller.core.stored import Appended, StoreEvent
 from subjects.answers import Answer
 from subjects.claims import ClaimRecord, StoredAnswer
@@ -19,6 +20,12 @@ class RequestArrived(msgspec.Struct, frozen=True):
     """A caller wants something done."""
 
     request: Request
+
+
+class RulesChanged(msgspec.Struct, frozen=True):
+    """The files of objectives and rates say this from now on."""
+
+    rules: Rules
 
 
 class VerdictReached(msgspec.Struct, frozen=True):
@@ -192,6 +199,7 @@ class Unsure(msgspec.Struct, frozen=True):
 
 Event = (
     RequestArrived
+    | RulesChanged
     | VerdictReached
     | Answered
     | CancelAsked

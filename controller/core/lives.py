@@ -106,7 +106,9 @@ class Lives:
     def _patience_s(self, request: Request) -> float:
         # A job's own time bounds each attempt, and neither its acceptance nor an operator's word.
         own_ms = None if request.action in ("submit", "retry") else request.headers.timeout_ms
-        timeout_ms = own_ms or self.world.timeouts.timeout_ms(request.capability)
+        objective = self.world.rules.objectives.get(request.capability)
+        asked_ms = objective.timeout_ms if objective is not None else None
+        timeout_ms = own_ms or asked_ms or self.world.timeouts.timeout_ms(request.capability)
         return (timeout_ms - self.world.stalled_ms) / 1000
 
     def _stands_under(self, life: Life, job_id: str) -> None:

@@ -24,6 +24,7 @@ from controller.core.events import (
     RequestArrived,
     ResolveAsked,
     RetryAsked,
+    RulesChanged,
     Stalled,
     SubjectRead,
     Tick,
@@ -107,6 +108,7 @@ class Router(Lives):
             WriteAnswered: self.membership.written,
             SubjectRead: self.membership.read,
             Stalled: self._stalled,
+            RulesChanged: self._ruled,
             Closing: self._close,
             Tick: self._tick,
         }
@@ -230,6 +232,10 @@ class Router(Lives):
             self.presence.draining(offer.worker)
         elif answer.reason == "busy":
             self._flights.pause(offer)
+
+    def _ruled(self, event: RulesChanged) -> None:
+        """Everything is judged by these from now on; what waits or works goes on."""
+        self.world.rules = event.rules
 
     # Time -----------------------------------------------------------------------
 

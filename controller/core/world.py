@@ -18,6 +18,7 @@ from controller.core.fleet import Offer
 from controller.core.kept import KeptRecords
 from controller.core.model import CheckInput, Request, Timeouts, Verdict
 from controller.core.nearby import Nearby
+from controller.core.objectives import Rules
 from controller.core.pools import Pool
 from controller.core.registry import Registry
 from controller.core.retries import RetryBudget
@@ -67,6 +68,9 @@ class World:
     verdicts: Verdicts = field(default_factory=Verdicts)
     retries: RetryBudget = field(default_factory=RetryBudget)
     nearby: Nearby = field(default_factory=Nearby)
+    rules: Rules = field(default_factory=Rules)
+    wall_offset_s: float = 0.0
+    """What the wall clock, seconds since 1970, is ahead of ``now``."""
     kept: KeptRecords = field(init=False)
     max_answer_bytes: int = 1024 * 1024
     """What a worker's answer, its own headers included, may measure to be passed on in one message."""
@@ -85,6 +89,11 @@ class World:
         self.boot = self.chance.randbytes(8).hex()
         self.owner = f"{self.controller_id}.{self.boot}"
         self.kept = KeptRecords(self.limits.cache_bytes, lambda: self.now)
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds since 1970, UTC."""
+        return self.now + self.wall_offset_s
 
     @property
     def crowded(self) -> bool:

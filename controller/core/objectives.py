@@ -94,7 +94,7 @@ class Rates(msgspec.Struct, frozen=True):
     callers: dict[str, Rate] = {}
 
     def of(self, caller: str) -> Rate | None:
-        """This caller's own rate, or everybody's."""
+        """The rate of this very caller, or everybody's."""
         return self.callers.get(caller, self.default)
 
 

@@ -6,14 +6,13 @@ asks for ``--help`` does not wait for NATS, pydantic and rich.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import os
 import sys
 from typing import NoReturn
 
 import click
 
+from crank.cli.commands import Commands
 from crank.cli.endings import FAILED, USAGE, say, why
 
 _COMMANDS = {
@@ -29,6 +28,7 @@ _COMMANDS = {
     "recovery": ("settling", "Show what a start would read, and what is unfinished."),
     "workers": ("fleet", "List the workers and how they are."),
     "capabilities": ("fleet", "List what can be asked for."),
+    "slo": ("slo", "Objectives: check files, see budgets, gate a build, exchange with others."),
     "controller": ("run", "Run one controller."),
     "worker": ("run", "Run one worker."),
     "adopt": ("adopt", "Offer an existing NATS service as capabilities."),
@@ -38,32 +38,6 @@ _COMMANDS = {
 
 # The variables that every command reads, or passes over knowingly.
 _USUAL = ("CRANK_NATS_URL", "CRANK_NATS_SERVER", "CRANK_PREFIX", "CRANK_WORKER_ID", "CRANK_LOG_LEVEL")
-
-
-class _Commands(click.Group):
-    """The subcommands, imported one at a time; their one-line help stands in the table above."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        near = [] if args[0] in _COMMANDS else difflib.get_close_matches(args[0], _COMMANDS, 1)
-        if near:
-            ctx.fail(f"there is no command {args[0]!r}; did you mean {near[0]}?")
-        return super().resolve_command(ctx, args)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        row = _COMMANDS.get(cmd_name)
-        if row is None:
-            return None
-        command: click.Command = getattr(importlib.import_module(f"crank.cli.{row[0]}"), cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
 
 
 def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
@@ -79,7 +53,11 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
     ctx.exit()
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    rows={name: (module, name, text) for name, (module, text) in _COMMANDS.items()},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Print the version."
 )

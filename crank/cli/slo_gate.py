@@ -1,0 +1,208 @@
+"""``crank slo gate`` and ``crank slo rules``: objectives against what was measured, and for Prometheus to watch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crank.cli.endings import DONE, FAILED, NOBODY, USAGE, end, say, why
+from crank.cli.options import json_option
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from controller.core.objectives import Objective
+    from crank.slo.gate import Judged
+    from crank.slo.measured import Results
+    from subjects.tokens import CapabilityId
+
+_SLOS = Path("slos")
+_STYLES = {"met": "green", "violated": "bold red", "regressed": "bold red", "not measured": "yellow"}
+_file = click.Path(path_type=Path, dir_okay=False)
+_places = click.argument("places", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
+
+
+def _address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from crank.slo.prometheus import is_address
+
+    if value is not None and not is_address(value):
+        raise click.BadParameter("it is not http://HOST:PORT (or https), without a user")
+    return value
+
+
+def _window(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    from crank.slo.prometheus import WINDOW_RULE, is_window
+
+    if not is_window(value):
+        raise click.BadParameter(f"{value!r} is not {WINDOW_RULE}")
+    return value
+
+
+@click.command()
+@_places
+@click.option(
+    "--results", "files", type=_file, multiple=True, metavar="FILE", help="Measured results; may be repeated."
+)
+@click.option("--prometheus", metavar="URL", callback=_address, help="Or the server that scrapes the controllers.")
+@click.option("--window", default="1h", show_default=True, callback=_window, help="How far back to look there.")
+@click.option("--baseline", type=_file, metavar="FILE", help="What was measured before, to compare with.")
+@click.option("--update-baseline", is_flag=True, help="Where all is well, what is measured now is the new baseline.")
+@click.option(
+    "--tolerance", type=click.FloatRange(0, 10), metavar="RATIO",
+    help="How much worse than the baseline is no regression; default 0.25, since machines differ by a tenth or two.",
+)  # fmt: skip
+@click.option("--require-all", is_flag=True, help="What was not measured fails too.")
+@click.option("--junit", type=_file, metavar="FILE", help="Write the verdicts for a build server.")
+@click.option("--markdown", type=_file, metavar="FILE", help="Write the verdicts for people.")
+@json_option
+def gate(
+    places: tuple[Path, ...],
+    files: tuple[Path, ...],
+    prometheus: str | None,
+    window: str,
+    baseline: Path | None,
+    update_baseline: bool,
+    tolerance: float | None,
+    require_all: bool,
+    junit: Path | None,
+    markdown: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare measured results with the objectives in PATH, which is slos/ where nothing else is said.
+
+    Exit code 0 when nothing that was measured breaks its objective or is worse than the baseline, 1 when something
+    does, or nothing was measured; 2 for wrong usage and broken files, 3 when Prometheus does not answer.
+    """
+    from crank.slo.gate import TOLERANCE, judge
+
+    if bool(files) == (prometheus is not None):
+        raise click.UsageError(
+            "say what was measured: --results FILE, which `pytest --metrics-output FILE` writes, or --prometheus URL"
+        )
+    if update_baseline and baseline is None:
+        raise click.UsageError("--update-baseline: say which file with --baseline FILE")
+    objectives = _objectives(places)
+    before = _baseline(baseline, update_baseline)
+    results = _read(files) if prometheus is None else _scraped(prometheus, window)
+    judged = judge(objectives, results, before, TOLERANCE if tolerance is None else tolerance)
+    failures = judged.failures(require_all)
+    _show(judged, as_json, ok=not failures)
+    _write(judged, require_all, junit, markdown)
+    if update_baseline and baseline is not None:
+        _keep(baseline, before, results, objectives, broken=any(check.verdict == "violated" for check in judged.checks))
+    raise click.exceptions.Exit(FAILED if failures else DONE)
+
+
+def _objectives(places: tuple[Path, ...]) -> dict[CapabilityId, Objective]:
+    from controller.slo_files import load_objectives
+
+    loaded = load_objectives(*(places or (_SLOS,)))
+    if loaded.mistakes:
+        end("\n".join(str(mistake) for mistake in loaded.mistakes), USAGE)
+    return loaded.objectives
+
+
+def _baseline(path: Path | None, may_be_missing: bool) -> Results:
+    if path is None or (may_be_missing and not path.exists()):
+        return {}
+    if not path.exists():
+        end(f"crank: there is no baseline {path} yet; --update-baseline makes it", USAGE)
+    return _read((path,))
+
+
+def _read(files: tuple[Path, ...]) -> Results:
+    from crank.slo import measured
+
+    try:
+        return measured.merged([measured.read(path) for path in files])
+    except measured.BadResults as error:
+        end(f"crank: {error}", USAGE)
+
+
+def _scraped(url: str, window: str) -> Results:
+    from crank.slo.prometheus import PrometheusRefused, PrometheusUnreachable, measure
+
+    try:
+        return measure(url, window)
+    except PrometheusUnreachable as error:
+        end(f"crank: {error}", NOBODY)
+    except PrometheusRefused as error:
+        end(f"crank: {error}", FAILED)
+
+
+def _show(judged: Judged, as_json: bool, *, ok: bool) -> None:
+    from rich.text import Text
+
+    from crank.cli import show
+    from crank.slo.reports import COLUMNS, row, sentence
+
+    if as_json:
+        show.json_line({"ok": ok, "checks": judged.checks, "unasked": judged.unasked})
+        return
+    rows: list[list[Any]] = []
+    for check in judged.checks:
+        *cells, verdict, reason = row(check)
+        rows.append([*cells, Text(verdict, _STYLES[verdict]), reason])
+    if rows:
+        show.table(COLUMNS, rows, right=(3, 4))
+    say(sentence(judged))
+
+
+def _write(judged: Judged, require_all: bool, junit: Path | None, markdown: Path | None) -> None:
+    from crank.slo import reports
+
+    made: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
+        (junit, lambda: reports.junit(judged, require_all)),
+        (markdown, lambda: reports.markdown(judged, require_all).encode()),
+    )
+    for path, content in made:
+        if path is not None:
+            _put(path, content())
+
+
+def _put(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        end(f"crank: {path} cannot be written: {why(error)}", FAILED)
+
+
+def _keep(
+    path: Path, before: Results, results: Results, objectives: dict[CapabilityId, Objective], *, broken: bool
+) -> None:
+    """What is asked of somebody and was measured is the new baseline; of the others the old one stays."""
+    from crank.slo import measured
+
+    if broken:
+        say("The baseline is left as it is: what breaks an objective is nothing to compare with.")
+        return
+    known = {**before, **results}
+    _put(path, measured.encode({capability: known[capability] for capability in known if capability in objectives}))
+    say(f"The baseline is what was measured now: {path}")
+
+
+@click.command()
+@_places
+@click.option("--out", type=_file, metavar="FILE", help="Write them here instead.")
+def rules(places: tuple[Path, ...], out: Path | None) -> None:
+    """Print Prometheus rules for the objectives in PATH, which is slos/ where nothing else is said.
+
+    They record how fast each error budget burns, and alert when it does over two windows at once, or when an objective
+    is not measured at all.
+    """
+    from crank.slo.rules import as_yaml
+
+    where = " ".join(str(place) for place in places or (_SLOS,))
+    head = (
+        "Made from SLO files; do not change it by hand. To make it anew:",
+        f"  crank slo rules {where}" + (f" --out {out}" if out is not None else ""),
+    )
+    text = as_yaml(_objectives(places).values(), head)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        _put(out, text.encode())

@@ -51,7 +51,7 @@ check: $(INSTALLED)  ## lint, format, types, layers
 
 bench: $(PEERS)  ## what a request costs, beside a direct one and other routers
 	@mkdir -p bench/results
-	$(BIN)/python -m bench --json bench/results/bench.json --png bench/results/bench.png
+	$(BIN)/python -m bench --json bench/results/bench.json --measured bench/results/measured.json --png bench/results/bench.png
 	$(BIN)/python -m bench.selection
 	$(BIN)/python -m bench.recovery
 

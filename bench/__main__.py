@@ -25,8 +25,11 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option("--quick", is_flag=True, help="A third of a minute instead of three; the figures are rougher.")
 @click.option("--plain-ends", is_flag=True, help="Client and worker parse every header, as nats-py does by itself.")
 @click.option("--json", "json_file", type=_file, help="Write every round's figures here.")
+@click.option("--measured", "measured_file", type=_file, help="Write here what `crank slo gate` reads.")
 @click.option("--png", "png_file", type=_file, help="Draw them here.")
-def main(quick: bool, plain_ends: bool, json_file: Path | None, png_file: Path | None) -> None:
+def main(
+    quick: bool, plain_ends: bool, json_file: Path | None, measured_file: Path | None, png_file: Path | None
+) -> None:
     """Compare a direct NATS request, a router that decides nothing, peers and Crank, in one run on this machine."""
     if png_file is not None and find_spec("matplotlib") is None:
         raise click.UsageError("to draw, the package matplotlib is needed; `make bench` installs it")
@@ -44,6 +47,8 @@ def main(quick: bool, plain_ends: bool, json_file: Path | None, png_file: Path |
     report.show(console, plan, samples)
     if json_file is not None:
         json_file.write_bytes(report.as_json(machine, plan, samples))
+    if measured_file is not None:
+        measured_file.write_bytes(report.as_results(samples))
     if png_file is not None:
         from bench.plot import draw
 

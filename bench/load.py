@@ -7,11 +7,13 @@ with an error there are no figures.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from time import perf_counter_ns
 
 import msgspec
 
 from bench.paths import Key
+from crank.slo.measured import ordered, rounded
 
 # A JSON object of 128 bytes, as the router may look into it; without spaces, as it is when it was read and written.
 PAYLOAD = b'{"text":"' + b"x" * 117 + b'"}'
@@ -37,6 +39,8 @@ class Figures(msgspec.Struct):
     p50_ms: float = 0.0
     p99_ms: float = 0.0
     error: str = ""
+    took_ms: tuple[tuple[float | None, float], ...] = ()
+    """How many took how long, to three digits."""
 
 
 class Load:
@@ -85,4 +89,5 @@ class Load:
             return Figures(error=error)
         seconds = (perf_counter_ns() - self._start) / 1e9
         took = sorted(self._took)
-        return Figures(len(took), seconds, took[len(took) // 2] / 1e6, took[len(took) * 99 // 100] / 1e6)
+        times = ordered(Counter(rounded(each / 1e6) for each in took))
+        return Figures(len(took), seconds, took[len(took) // 2] / 1e6, took[len(took) * 99 // 100] / 1e6, took_ms=times)

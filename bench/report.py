@@ -9,8 +9,10 @@ from rich.table import Table
 
 from bench.figures import Ratio, Row, others, ratios, rows
 from bench.machine import Machine
-from bench.paths import DISPATCHES, REQUESTS
-from bench.rounds import LOADS, MANY, Plan, Sample
+from bench.paths import DISPATCHES, NAME, REQUESTS, VERB
+from bench.rounds import ALONE, LOADS, MANY, Plan, Sample
+from crank.slo.measured import Measured, encode, merged
+from subjects.tokens import capability_id
 
 # What the kernel and the measuring process take anyway.
 QUIET = 0.1
@@ -88,7 +90,15 @@ def _say(console: Console, text: str) -> None:
 
 
 def as_json(machine: Machine, plan: Plan, samples: list[Sample]) -> bytes:
-    """Everything that was measured, each round by itself."""
+    """Everything that was measured, each round by itself, but for the times of single requests."""
+    samples = [msgspec.structs.replace(sample, took_ms=()) for sample in samples]
     found = [{**msgspec.structs.asdict(ratio), "met": ratio.met} for ratio in ratios(samples)]
     report = {"machine": machine._asdict(), "plan": plan, "ratios": found, "samples": samples}
     return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def as_results(samples: list[Sample]) -> bytes:
+    """What `crank slo gate` reads: Crank's requests, one at a time, so that none waits for another one of ours."""
+    took = [sample.took_ms for sample in samples if sample.lane == "crank" and sample.in_flight == ALONE]
+    parts = [Measured(sum(count for _, count in times), 0, times) for times in took]
+    return encode(merged({capability_id(VERB, NAME): part} for part in parts))

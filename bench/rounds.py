@@ -45,6 +45,8 @@ class Sample(msgspec.Struct, frozen=True):
     per_second: float
     cpu_us: dict[str, float] | None
     others: float | None
+    took_ms: tuple[tuple[float | None, float], ...] = ()
+    """How many took how long."""
 
 
 async def measure(parts: Parts, plan: Plan) -> AsyncGenerator[Sample, None]:
@@ -75,4 +77,5 @@ async def _sample(parts: Parts, plan: Plan, lane: Lane, in_flight: int, number: 
         used = {name: after[name] - before[name] for name in after}
         cpu_us = {name: seconds * 1e6 / seen.count for name, seconds in used.items()}
         others = max(0.0, busy_after - busy - sum(used.values())) / seen.seconds
-    return Sample(lane.name, in_flight, number, seen.p50_ms, seen.p99_ms, seen.count / seen.seconds, cpu_us, others)
+    per_second = seen.count / seen.seconds
+    return Sample(lane.name, in_flight, number, seen.p50_ms, seen.p99_ms, per_second, cpu_us, others, seen.took_ms)

@@ -12,7 +12,8 @@ import pytest
 
 from bench.figures import GOALS, ratios, rows
 from bench.paths import DISPATCHES, REQUESTS
-from bench.rounds import LOADS, MANY, Sample
+from bench.rounds import ALONE, LOADS, MANY, Sample
+from crank.slo.measured import read
 from tests.conftest import missing
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -27,8 +28,9 @@ def test_a_quick_run_measures_every_lane_at_every_load_and_judges_every_goal(tmp
     """`python -m bench --quick` measures all lanes, says machine and versions, and writes table, JSON and picture."""
     if find_spec("faststream") is None or find_spec("matplotlib") is None:
         missing("what the benchmark compares with and draws with is not here; `make .venv/.peers` installs it")
-    figures, picture = tmp_path / "bench.json", tmp_path / "bench.png"
-    command = [sys.executable, "-m", "bench", "--quick", "--json", str(figures), "--png", str(picture)]
+    figures, measured, picture = (tmp_path / name for name in ("bench.json", "measured.json", "bench.png"))
+    files = ["--json", str(figures), "--measured", str(measured), "--png", str(picture)]
+    command = [sys.executable, "-m", "bench", "--quick", *files]
     ran = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr
     assert max(map(len, ran.stdout.splitlines())) <= 80
@@ -42,6 +44,10 @@ def test_a_quick_run_measures_every_lane_at_every_load_and_judges_every_goal(tmp
     assert {(sample["lane"], sample["in_flight"]) for sample in told["samples"]} == asked
     assert len(told["samples"]) == told["plan"]["rounds"] * len(asked)
     assert all(0 < s["p50_ms"] <= s["p99_ms"] and s["per_second"] > 0 for s in told["samples"])
+    # The same requests, as the gate reads them.
+    (alone,) = read(measured).values()
+    p50s = [s["p50_ms"] for s in told["samples"] if s["lane"] == "crank" and s["in_flight"] == ALONE]
+    assert min(p50s) * 0.99 <= (alone.quantile(0.5) or 0.0) <= max(p50s) * 1.01
     # A process's CPU is seen in /proc.
     judged = [goal.what for goal in GOALS if "CPU" not in goal.what or sys.platform == "linux"]
     assert [ratio["what"] for ratio in told["ratios"]] == judged

@@ -105,7 +105,7 @@ class Fleet:
     def choice(self) -> None:
         """The choice of a worker alone."""
         pool = self.registry.groups[_HELLO].pool(None, None)
-        assert choose(pool, (), self.now, self.dice) is not None
+        assert choose(pool, 30_000.0, (), self.now, self.dice) is not None
 
 
 def _us(step: Callable[[], None], times: int) -> float:

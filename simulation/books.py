@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from controller.core.admission import RETHINK_S
 from controller.core.commands import Attach, Send
-from controller.core.fleet import Offer
+from controller.core.fleet import UNPROVEN, Offer
 from controller.core.matching import mismatch
 from controller.core.router import Router
 from controller.core.timers import SLOT_S
 from controller.core.world import Life, World
-from simulation.laws import Broken, must
+from simulation.laws import must
 from subjects.tokens import DispatchId
 
 
@@ -51,8 +52,10 @@ class AuditedRouter(Router):
         )
         must(not life.tried or worker.id not in life.tried, "right-worker", f"{to}: it was tried for this request")
         headers = life.request.headers
-        why_not = mismatch(offer.spec, headers.version, headers.constraints, headers.budget_tokens)
+        why_not = mismatch(offer.spec, headers.version, headers.constraints)
         must(why_not is None, "right-worker", f"{to}: {why_not}")
+        affordable = headers.budget_tokens is None or life.price <= headers.budget_tokens
+        must(affordable, "right-worker", f"{to}: it costs {life.price:g}, more than {headers.budget_tokens}")
         super()._send(life, step)
         assert life.flight is not None
         self.sent_to[life.flight.dispatch_id] = worker.instance
@@ -82,7 +85,7 @@ def check_counts(router: Router) -> None:
         must(life in router.timers or life.delivery, "in-time", f"nothing would ever end {reply}")
         flight = life.flight
         must(flight is None or flights.get(flight.dispatch_id) is flight, "counts", f"{reply} waits for no dispatch")
-        must(life.waiting is None or life in life.waiting.waiting, "counts", f"{reply} waits in no queue")
+        must(life.waiting is None or life.place in life.waiting.queue, "counts", f"{reply} waits in no queue")
     for flight in flights.values():
         life_of = flight.life
         if life_of is None:
@@ -112,6 +115,10 @@ def check_liveness(router: AuditedRouter, now: float) -> None:
         must(not worker.is_another(router.sent_to[dispatch_id]), "known-gone", f"{what} is another process now")
 
 
+def _fits(offer: Offer, version: str | None, constraints: str | None, budget: float | None) -> bool:
+    return mismatch(offer.spec, version, constraints) is None and (budget is None or offer.price <= budget)
+
+
 def check_pools(router: Router) -> None:
     """Every pool is what filling it from scratch gives, and nobody waits who could be served."""
     registry = router.world.registry
@@ -121,21 +128,31 @@ def check_pools(router: Router) -> None:
         waiting = 0
         for (version, constraints, budget), pool in group.pools.items():
             name = f"the pool of {capability} {version} {constraints}"
-            members = {offer for offer in offers if mismatch(offer.spec, version, constraints, budget) is None}
-            free = {o for o in members if o.worker.eligible and o.reachable and not o.paused and has_room(o)}
+            members = {offer for offer in offers if _fits(offer, version, constraints, budget)}
+            usable = {o for o in members if o.worker.eligible and o.reachable and not o.ejected_until}
+            free = {o for o in usable if not o.paused and has_room(o)}
             must(set(pool.members) == members, "counts", f"{name} has other members than fit")
             must(len(pool.free) == len(set(pool.free)), "counts", f"{name} lists an offer as free twice")
             must(set(pool.free) == free, "counts", f"{name} lists other offers as free than are")
-            eligible = sum(offer.worker.eligible and offer.reachable for offer in members)
-            must(pool.eligible == eligible, "counts", f"{name} counts {pool.eligible} eligible, and {eligible} are")
-            waiting += len(pool.waiting)
-            for life in pool.waiting:
+            must(pool.eligible == len(usable), "counts", f"{name} counts {pool.eligible} eligible, not {len(usable)}")
+            places = sum(offer.places for offer in usable)
+            must(pool.places == places, "counts", f"{name} counts {pool.places} places, not {places}")
+            quick = sum(offer.places for offer in usable if offer.tier < UNPROVEN)
+            must(pool.quick_places == quick, "counts", f"{name} counts {pool.quick_places} quick places, not {quick}")
+            waiting += len(pool.queue)
+            must(pool.queue == sorted(pool.queue), "counts", f"{name} is not in line by urgency")
+            for place in pool.queue:
+                life = place.life
                 assert isinstance(life, Life)
                 reply = life.request.reply
                 must(life.waiting is pool and life.steps is not None, "counts", f"{reply} waits in the wrong queue")
-                for offer in free:
-                    if not life.tried or offer.worker.id not in life.tried:
-                        raise Broken("no-idle-wait", f"{reply} waits, and {offer.address} is free")
+                must((life, life.asked) in router.timers, "no-idle-wait", f"{reply} would never think again")
+            for place in pool.queue:
+                fit = [o for o in free if not place.life.tried or o.worker.id not in place.life.tried]
+                if fit:  # the first who could have it has declined it
+                    declined = place.life.asked.for_s == RETHINK_S
+                    must(declined, "no-idle-wait", f"{place.life.request.reply} waits, and {fit[0].address} is free")
+                    break
         must(group.waiting == waiting, "counts", f"{group.waiting} are said to wait for {capability}, {waiting} do")
 
 

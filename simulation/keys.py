@@ -58,7 +58,8 @@ def _could_do(simulation: Simulation, request: Request) -> bool:
     specs = [spec for worker in simulation.workers.values() if worker.up for spec in worker.manifest.capabilities]
     return any(
         spec.id == request.capability
-        and mismatch(spec, headers.version, headers.constraints, headers.budget_tokens) is None
+        and mismatch(spec, headers.version, headers.constraints) is None
+        and (headers.budget_tokens is None or spec.cost_tokens_per_invocation <= headers.budget_tokens)
         for spec in specs
     )
 

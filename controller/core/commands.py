@@ -116,7 +116,7 @@ class Publish(msgspec.Struct, frozen=True):
 
     kind: str
     name: str
-    body: dict[str, str]
+    body: dict[str, Any]
 
 
 Command = (
@@ -209,9 +209,10 @@ class Tell(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Wait until an offer of ``pool`` may be free."""
+    """Wait until an offer of ``pool`` may be free, and no longer than ``for_s`` without thinking again."""
 
     pool: Pool
+    for_s: float
 
 
 class Send(msgspec.Struct, frozen=True):

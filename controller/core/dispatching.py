@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from controller.core import refusals
+from controller.core import crowd_refusals, refusals
+from controller.core.admission import Queue, admit
 from controller.core.commands import Follow, Forward, GiveUp, Reply, Send, Step, Wait
 from controller.core.events import (
+    MADE_ROOM,
     WOKEN,
     Cancelled,
     DeadlinePassed,
@@ -23,13 +25,11 @@ from controller.core.fleet import Offer
 from controller.core.front import is_json
 from controller.core.pools import Group
 from controller.core.securing import Again, secure, standing
-from controller.core.selection import choose
 from controller.core.world import Life, Outcome, Silent, World, WouldDispatch
 from subjects.answers import Fault, Frame, Garbage, NoResponders, NotRun, Result
 from subjects.errors import Refusal
 
 GIVE_UP, FOLLOW, STOP, WOULD_DISPATCH = GiveUp(), Follow(), Follow(stop=True), WouldDispatch()
-_NOBODY: frozenset[str] = frozenset()
 
 
 def dispatch(life: Life, group: Group, world: World) -> Generator[Step, LifeEvent | None, Outcome | Held]:
@@ -39,26 +39,26 @@ def dispatch(life: Life, group: Group, world: World) -> Generator[Step, LifeEven
     secured = not life.key
     while True:
         pool = group.pool(headers.version, headers.constraints, headers.budget_tokens)
-        # Nobody is overtaken: a worker that is free now is one that nobody who waits can use; ``router`` sees to that.
-        offer = choose(pool, life.tried or _NOBODY, world.now, world.chance)
-        if offer is None:
-            refusal = refusals.nobody(life, group, pool, world)
-            if refusal is not None:
-                if not life.key or life.known or life.delivery:
-                    return last or refusal
-                ended = yield from standing(life, world)  # the key comes before the match and before availability
-                if ended is not None and not isinstance(ended, Again):
-                    return ended
-                continue
+        offer = admit(life, group, pool, world)
+        if isinstance(offer, Refusal):
+            if not life.key or life.known or life.delivery:
+                return last or offer
+            ended = yield from standing(life, world)  # the key comes before the match and before availability
+            if ended is not None and not isinstance(ended, Again):
+                return ended
+            continue
+        if isinstance(offer, Queue):
             if not secured:
                 ended = yield from secure(life, world, "waiting")
                 if ended is not None and not isinstance(ended, Again):
                     return ended
                 secured = ended is None
                 continue  # time may have passed: choose among those who are free now
-            event = yield Wait(pool)
+            event = yield Wait(pool, offer.for_s)
             if isinstance(event, Held):  # another one was answered in its place
                 return event
+            if event is MADE_ROOM:
+                return crowd_refusals.made_room(group)
             if event is not WOKEN:
                 return refusals.interrupted(event, life, world, "waiting for a free worker")
             secured = not life.key
@@ -66,7 +66,8 @@ def dispatch(life: Life, group: Group, world: World) -> Generator[Step, LifeEven
         if life.maybe_executed and not offer.spec.idempotent:
             life.try_not_again(offer)  # it must not do what may have been done
             continue
-        life.chosen = offer
+        life.chosen, life.price = offer, offer.price
+        life.expected_ms = offer.latency.slowest_ms(world.now)
         if headers.dry_run:
             return WOULD_DISPATCH
         if life.key:
@@ -100,7 +101,7 @@ def _follow(
                     life.executed = executed
                     if event.kind != "end":
                         yield GIVE_UP
-                    return refusals.protocol(offer, broken)
+                    return _broke(offer, broken, world)
                 frames += 1
                 if event.kind != "end":
                     _keep(life, event, world)
@@ -115,7 +116,7 @@ def _follow(
                 return _checked(event, offer, world)
             case Result() | NotRun() | NoResponders() if frames:
                 life.executed = executed
-                return refusals.protocol(offer, "after frames it sent something else than a frame")
+                return _broke(offer, "after frames it sent something else than a frame", world)
             case NotRun(reason):
                 if reason == "deadline":
                     life.try_not_again(offer)
@@ -127,7 +128,7 @@ def _follow(
                 return _again_or(refusals.worker_error(offer, event), life, offer, world, retryable=event.retryable)
             case Garbage(detail):
                 life.executed = executed
-                return refusals.protocol(offer, detail)
+                return _broke(offer, detail, world)
             case WorkerLost(reason):
                 life.executed = executed
                 return _again_or(refusals.worker_lost(offer, reason), life, offer, world, retryable=True)
@@ -158,6 +159,12 @@ def _follow(
                 if not (life.key and isinstance(event, GivenUp)):
                     yield GIVE_UP
                 return refusals.interrupted(event, life, world, f"at worker {offer.worker.id}")
+
+
+def _broke(offer: Offer, how: str, world: World) -> Refusal:
+    """What cannot be passed on is a failure of the worker, though it answered."""
+    world.health.failed(offer, 0.0, world.now)
+    return refusals.protocol(offer, how)
 
 
 def _keep(life: Life, frame: Frame, world: World) -> None:
@@ -191,11 +198,11 @@ def _again_or(refusal: Refusal, life: Life, offer: Offer, world: World, *, retry
 def _checked(result: Result | Frame, offer: Offer, world: World) -> Outcome:
     too_large = _too_large(result, offer, world)
     if too_large is not None:
-        return refusals.protocol(offer, too_large)
+        return _broke(offer, too_large, world)
     if offer.output_schema is not None and is_json(result.content_type or "application/json"):
         mismatch = world.check(offer.output_schema, result.body)
         if mismatch is not None:
-            return refusals.protocol(offer, f"its answer does not fit its output schema: {mismatch.message}")
+            return _broke(offer, f"its answer does not fit its output schema: {mismatch.message}", world)
     return result
 
 

@@ -172,6 +172,10 @@ class Woken(msgspec.Struct, frozen=True):
     """An offer of the pool that the life waits for may be free."""
 
 
+class MadeRoom(msgspec.Struct, frozen=True):
+    """A more urgent request has its place in the queue, which is full."""
+
+
 class Won(msgspec.Struct, frozen=True):
     """The claim is this life's, and says what it asked for."""
 
@@ -225,6 +229,7 @@ LifeEvent = (
     | GivenUp
     | WorkerLost
     | Woken
+    | MadeRoom
     | Won
     | Held
     | Free
@@ -237,6 +242,7 @@ DEADLINE_PASSED = DeadlinePassed()
 CANCELLED = Cancelled()
 GIVEN_UP = GivenUp()
 WOKEN = Woken()
+MADE_ROOM = MadeRoom()
 WON = Won()
 FREE = Free()
 UNSURE = Unsure()

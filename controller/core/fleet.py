@@ -1,24 +1,24 @@
-"""Owns what a worker and its offers are while they are known: identity, state, counts, the latency estimate.
+"""Owns what a worker and its offers are while they are known: identity, state, counts, price, health.
 
 Plain mutable records. ``registry`` adds and removes them, ``pools`` index them, ``selection`` compares them.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
 
-from subjects.manifests import Capability
+from controller.core.latency import Latency
+from controller.core.objectives import Objective
+from subjects.manifests import Bid, Capability
 from subjects.tokens import CapabilityId, WorkerId
 
-# How long a peak is remembered: after this many seconds without news two thirds of it are forgotten, so that a worker
-# with one bad moment is tried again. The value is Finagle's default for its peak-sensitive moving average.
-ESTIMATE_DECAY_S = 10.0
-# The mean is what remains when the peak is forgotten: about the last fifty answers, so an idle night forgets nothing.
-MEAN_WEIGHT = 0.02
-# What is assumed of a worker that nobody measured and that declares nothing: low enough to be tried soon.
-UNKNOWN_LATENCY_MS = 10.0
+INFINITE = float("inf")
+# Tiers that are no price; prices stay far below.
+UNPROVEN = 1e300
+"""Of a capability with an objective, an offer that has not shown yet what it can do."""
+LAST = 2e300
+"""An offer that is too slow for the objective, or fails too often: for those whom nobody else takes."""
 
 
 class State(Enum):
@@ -30,7 +30,7 @@ class State(Enum):
           ▲ └─────── says so ──► draining ──3 missed──► gone
           └── any heartbeat, answer or frame ── suspect
 
-    ``ejected`` is for a worker whose errors shut it out for a while.
+    ``ejected`` is what people are told of a worker all of whose offers are shut out for a while; see ``health``.
     """
 
     ALIVE = "alive"
@@ -93,20 +93,49 @@ class Offer:
     max_output_bytes: int | None
     places: int
     """Its ``max_concurrency``; here, and not two steps away, because every draw looks at it."""
+    latency: Latency
     in_flight: int = 0
     reachable: bool = True
     """False from *no responders* until its worker's next heartbeat: nobody listens on its subject."""
     paused: bool = False
     """It said *busy*; it is asked again after a pause or after its next answer."""
-    mean_ms: float = UNKNOWN_LATENCY_MS
-    """What it declares until it is measured, then the long-run mean."""
-    peak_ms: float = 0.0
-    estimated_at: float = 0.0
-    measured: bool = False
+    objective: Objective | None = None
+    """What is asked of its capability, where that speaks of its version."""
+    affine: bool = False
+    """Whether its worker prefers this controller."""
+    bid: float | Bid | None = None
+    """The newest one: of its manifest, or of a heartbeat."""
+    bid_ends: float = INFINITE
+    price: float = 0.0
+    """What it costs now, in tokens."""
+    rank: float = 0.0
+    """What it costs in comparison: the price, weighed with the bid."""
+    tier: float = 0.0
+    """Where it belongs among the free ones: ``rank``, or ``UNPROVEN``, or ``LAST``."""
+    good: float = 0.0
+    bad: float = 0.0
+    """Answers and failures of late; see ``health``."""
+    judged_at: float = 0.0
+    demoted_at: float = -INFINITE
+    demoted: bool = False
+    ejections: int = 0
+    ejected_until: float = 0.0
+    """When it is tried again; 0 while it is not ejected."""
     suspect: bool = False
     eligible: bool = False
-    """As last entered into the pools; see ``pools.refresh``."""
+    """As last entered into the pools, like the two that follow; see ``pools.refresh``."""
     free: bool = False
+    entered: float = 0.0
+
+    @property
+    def quick(self) -> bool:
+        """Whether it can be given work, and is entered as one that meets what is asked of its capability."""
+        return self.eligible and self.entered < UNPROVEN
+
+    @property
+    def bad_share(self) -> float:
+        """The share of its recent work, 0 to 1, that failed."""
+        return self.bad / (self.good + self.bad) if self.bad else 0.0
 
     def full(self) -> bool:
         """Whether this controller counts it full: its own limit, or its worker's."""
@@ -114,29 +143,3 @@ class Offer:
             return True
         capacity = self.worker.capacity
         return capacity is not None and self.worker.in_flight >= capacity
-
-    def observe(self, latency_ms: float, now: float) -> None:
-        """Take in a measured latency: a peak at once, anything lower by and by (peak-sensitive moving average).
-
-        The first one replaces what was declared or assumed.
-        """
-        expected = self.expected_ms(now)
-        if latency_ms >= expected or not self.measured:
-            self.peak_ms = latency_ms
-        else:
-            weight = math.exp((self.estimated_at - now) / ESTIMATE_DECAY_S)
-            self.peak_ms = expected * weight + latency_ms * (1.0 - weight)
-        self.mean_ms += (latency_ms - self.mean_ms) * (MEAN_WEIGHT if self.measured else 1.0)
-        self.measured = True
-        self.estimated_at = now
-
-    def observe_failure(self, latency_ms: float, now: float) -> None:
-        """Take in how long an error took: a slow one counts, a quick one must not make the worker look fast."""
-        if latency_ms > self.expected_ms(now):
-            self.observe(latency_ms, now)
-
-    def expected_ms(self, now: float) -> float:
-        """The estimate at ``now``: a peak, forgotten by and by down to the long-run mean."""
-        if self.peak_ms <= self.mean_ms:
-            return self.mean_ms
-        return self.mean_ms + (self.peak_ms - self.mean_ms) * math.exp((self.estimated_at - now) / ESTIMATE_DECAY_S)

@@ -89,7 +89,7 @@ class Flights(dict[DispatchId, Flight]):
 
     def _count_changed(self, offer: Offer) -> None:
         """Enter it into the pools; where a whole worker's capacity counts, its other offers too."""
-        if offer.free and not offer.paused and not offer.full():
+        if offer.free and offer.tier == offer.entered and not offer.paused and not offer.full():
             return  # as nearly always: it was free and is, so that its worker's capacity made no difference either
         registry = self._world.registry
         if offer.worker.capacity is not None:

@@ -40,6 +40,7 @@ from controller.core.commands import (
 )
 from controller.core.events import (
     DEADLINE_PASSED,
+    MADE_ROOM,
     WOKEN,
     WON,
     LifeEvent,
@@ -47,8 +48,10 @@ from controller.core.events import (
 )
 from controller.core.fleet import Offer, Worker
 from controller.core.flights import Flights
+from controller.core.health import Health
 from controller.core.life import LIVES
 from controller.core.model import Request
+from controller.core.pools import Group
 from controller.core.pulls import Pulls
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
@@ -80,6 +83,7 @@ class Lives:
         self.timers: Timers[Hashable] = Timers()
         """Lives, flights, workers, offers and cancels, each with what is due for it."""
         self._waiting = Waiting(world)
+        self.health = world.health = Health(self.timers, self._out_append, world.registry, self._wake)
         self._flights = Flights(world, self.timers, self._wake)
         self.claims = Claims(world, self._out_append, self._resume)
         self.pulls = Pulls(world, self._out_append)
@@ -129,6 +133,7 @@ class Lives:
             self._flights.withdraw(life.flight)
         if life.waiting is not None:
             self._waiting.leave(life)
+            self.timers.cancel((life, life.asked))
         if type(life.asked) is Attach:
             self.world.attached -= 1
         for _ in _STEPS:
@@ -164,9 +169,13 @@ class Lives:
                 if not life.replied:
                     self._out.append(records.frame_of(life, frame, self.world))
                     life.frames += 1
-            case Wait(pool):
+            case Wait(pool, for_s):
+                group = self.world.registry.groups[life.request.capability]
+                if group.waiting >= self.world.limits.queue_limit:
+                    self._make_room(group, life.rank)
                 life.asked = step
                 self._waiting.enter(life, pool)
+                self.timers.set((life, step), self.world.now + for_s)
             case Follow(stop):
                 life.asked = step
                 if stop and life.flight is not None:
@@ -202,6 +211,12 @@ class Lives:
             case Tell(command):
                 self._out.append(command)
         return None
+
+    def _make_room(self, group: Group, rank: int) -> None:
+        """Whoever is least urgent leaves the full queue; ``admission`` has seen that there is somebody."""
+        last = group.last_in_line()
+        if last is not None and last.rank > rank:
+            self._resume(last.life, MADE_ROOM)
 
     def _claimed(self, life: Life, step: Step, known: LifeEvent | None) -> LifeEvent | None:
         """A life waits for what comes of its claim, unless that is known at once."""
@@ -300,7 +315,7 @@ class Lives:
         if life.flight is not None and life.flight.sent:
             # What takes longer than anyone waits is slow, however long it will take.
             elapsed_ms = (self.world.now - life.flight.sent_at) * 1000
-            life.flight.offer.observe(elapsed_ms, self.world.now)
+            self.health.timed_out(life.flight.offer, elapsed_ms, self.world.now, own=life.hurried)
         self._resume(life, DEADLINE_PASSED)
 
     def _lose(self, worker: Worker, reason: str) -> None:
@@ -319,3 +334,5 @@ class Lives:
         for offer in offers:
             while (life := self._waiting.next_for(offer)) is not None:
                 self._resume(life, WOKEN)
+                if life.waiting is not None:
+                    break  # it would rather wait for another one, and so would whoever is less urgent

@@ -10,9 +10,7 @@ from subjects.requests import ConstraintValue, constraint_items
 from subjects.versions import in_range
 
 
-def mismatch(
-    spec: Capability, version: str | None, constraints: str | None, budget_tokens: float | None = None
-) -> str | None:
+def mismatch(spec: Capability, version: str | None, constraints: str | None) -> str | None:
     """Why ``spec`` does not fit, or None when it does. ``constraints`` is canonical JSON text."""
     if not in_range(spec.version, version):
         return f"version {spec.version} is not in {version}"
@@ -20,8 +18,6 @@ def mismatch(
         reason = _unmet(_declared(spec, key), key, wanted)
         if reason is not None:
             return reason
-    if budget_tokens is not None and spec.cost_tokens_per_invocation > budget_tokens:
-        return f"costs {spec.cost_tokens_per_invocation:g} tokens, more than {budget_tokens:g}"
     return None
 
 

@@ -1,16 +1,19 @@
-"""Owns the candidates: per capability, one pool for each combination of version range and constraints in use.
+"""Owns the candidates: per capability, one pool for each combination of range, constraints and budget in use.
 
-A pool keeps its free offers in a list that is kept up to date as counts and states change, so that drawing from ten
+A pool keeps its free offers in tiers that are kept up to date as counts and states change, so that drawing from ten
 thousand costs what drawing from ten does. It knows nothing of latency; ``selection`` draws, ``registry`` fills.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import Any
+from bisect import bisect_right
+from typing import Any, NamedTuple
 
-from controller.core.fleet import Offer, State
+from controller.core.fleet import INFINITE, UNPROVEN, Offer, State
+from controller.core.latency import Latency
 from controller.core.matching import mismatch
+from controller.core.objectives import Objective
+from controller.core.tiers import Tiers
 from subjects.tokens import CapabilityId
 from subjects.versions import parse_version
 
@@ -18,10 +21,30 @@ from subjects.versions import parse_version
 MAX_POOLS = 64
 
 
-class Pool:
-    """The offers of one capability that fit one range and one set of constraints."""
+class Place(NamedTuple):
+    """A place in a queue. Those of a higher priority come first (a lower ``rank``), then those that are due sooner."""
 
-    __slots__ = ("_at", "_newest", "budget_tokens", "constraints", "eligible", "free", "members", "version", "waiting")
+    rank: int
+    due: float
+    serial: int
+    life: Any
+
+
+class Pool:
+    """The offers of one capability that fit one range, one set of constraints and one budget."""
+
+    __slots__ = (
+        "_newest",
+        "budget_tokens",
+        "constraints",
+        "eligible",
+        "free",
+        "members",
+        "places",
+        "queue",
+        "quick_places",
+        "version",
+    )
 
     def __init__(self, version: str | None, constraints: str | None, budget_tokens: float | None) -> None:
         self.version = version
@@ -29,15 +52,26 @@ class Pool:
         self.budget_tokens = budget_tokens
         self.members: dict[Offer, None] = {}
         self.eligible = 0
-        self.free: list[Offer] = []
-        self.waiting: OrderedDict[object, None] = OrderedDict()
-        """Requests that wait for a free offer, the longest waiting first."""
-        self._at: dict[Offer, int] = {}
+        self.places = 0
+        """Requests that the eligible members can do at once."""
+        self.quick_places = 0
+        """Likewise of those that meet the objective."""
+        self.free = Tiers()
+        self.queue: list[Place] = []
+        """Requests that wait for a free offer, the most urgent first."""
         self._newest: Offer | None = None
 
     def fits(self, offer: Offer) -> bool:
         """Whether ``offer`` belongs here, free or not."""
-        return mismatch(offer.spec, self.version, self.constraints, self.budget_tokens) is None
+        return mismatch(offer.spec, self.version, self.constraints) is None and self.affords(offer)
+
+    def affords(self, offer: Offer) -> bool:
+        """Whether ``offer`` costs no more than may be spent."""
+        return self.budget_tokens is None or offer.price <= self.budget_tokens
+
+    def ahead(self, rank: int, due: float) -> int:
+        """How many wait who would come before a request of this priority that is due then."""
+        return bisect_right(self.queue, (rank, due, INFINITE)) if self.queue else 0
 
     def newest(self) -> Offer | None:
         """The offer with the highest version, whose schemas count."""
@@ -50,57 +84,50 @@ class Pool:
         if offer not in self.members:
             self.members[offer] = None
             self._newest = None
-            self.eligible += offer.eligible
-            if offer.free:
-                self._enter(offer)
+            self.enter(offer)
 
     def discard(self, offer: Offer) -> None:
         """Drop an offer, if it is here."""
         if offer in self.members:
             del self.members[offer]
             self._newest = None
-            self.eligible -= offer.eligible
-            if offer.free:
-                self._leave(offer)
+            self.leave(offer)
 
-    def _enter(self, offer: Offer) -> None:
-        self._at[offer] = len(self.free)
-        self.free.append(offer)
+    def enter(self, offer: Offer) -> None:
+        """Count a member as what it is entered as."""
+        self._count(offer, 1)
+        if offer.free:
+            self.free.add(offer, offer.entered)
 
-    def _leave(self, offer: Offer) -> None:
-        at = self._at.pop(offer)
-        last = self.free.pop()
-        if last is not offer:
-            self.free[at] = last
-            self._at[last] = at
+    def leave(self, offer: Offer) -> None:
+        """Undo ``enter``, before what it is entered as changes."""
+        self._count(offer, -1)
+        if offer.free:
+            self.free.discard(offer, offer.entered)
 
-    def update(self, offer: Offer, eligible: bool, free: bool) -> None:
-        """Note what ``offer`` is about to become; ``offer`` still holds what it was."""
-        if offer not in self.members:
-            return
-        self.eligible += eligible - offer.eligible
-        if free != offer.free:
-            if free:
-                self._enter(offer)
-            else:
-                self._leave(offer)
-
-
-def _precedence(offer: Offer) -> Any:
-    return parse_version(offer.spec.version)
+    def _count(self, offer: Offer, times: int) -> None:
+        if offer.eligible:
+            self.eligible += times
+            self.places += times * offer.places
+            if offer.entered < UNPROVEN:
+                self.quick_places += times * offer.places
 
 
 class Group:
     """Everything known of one capability. It stays when the last worker leaves: it was offered."""
 
-    __slots__ = ("capability", "offers", "pools", "waiting")
+    __slots__ = ("capability", "eligible", "objective", "offers", "pools", "service", "waiting")
 
-    def __init__(self, capability: CapabilityId) -> None:
+    def __init__(self, capability: CapabilityId, objective: Objective | None = None) -> None:
         self.capability = capability
+        self.objective = objective
         self.offers: dict[Offer, None] = {}
+        self.eligible = 0
         self.pools: dict[tuple[str | None, str | None, float | None], Pool] = {}
         self.waiting = 0
         """Requests waiting in all pools together."""
+        self.service = Latency(0.0, 0.0, 0.0)
+        """How long the work takes, whoever of those that meet the objective does it."""
 
     def pool(self, version: str | None, constraints: str | None, budget_tokens: float | None = None) -> Pool:
         """The pool for a range, constraints and budget, made when it is first asked for."""
@@ -112,30 +139,36 @@ class Group:
             for offer in self.offers:
                 fit = fits.get(offer.kind)
                 if fit is None:
-                    fit = fits[offer.kind] = pool.fits(offer)
-                if fit:
+                    fit = fits[offer.kind] = mismatch(offer.spec, version, constraints) is None
+                if fit and pool.affords(offer):
                     pool.add(offer)
             if len(self.pools) >= MAX_POOLS:
                 self._evict()
             self.pools[key] = pool
         return pool
 
+    def last_in_line(self) -> Place | None:
+        """Who is least urgent of all who wait."""
+        return max((pool.queue[-1] for pool in self.pools.values() if pool.queue), default=None)
+
     def _evict(self) -> None:
         for key, pool in self.pools.items():
-            if not pool.waiting:
+            if not pool.queue:
                 del self.pools[key]
                 return
 
     def add(self, offer: Offer) -> None:
         """Take in an offer, into every pool it fits."""
         self.offers[offer] = None
+        self.eligible += offer.eligible
         for pool in self.pools.values():
             if pool.fits(offer):
                 pool.add(offer)
 
     def discard(self, offer: Offer) -> None:
         """Drop an offer from everywhere: it is free for nobody, whatever comes back from it."""
-        self.offers.pop(offer, None)
+        if self.offers.pop(offer, self) is None:
+            self.eligible -= offer.eligible
         for pool in self.pools.values():
             pool.discard(offer)
         offer.eligible = offer.free = False
@@ -143,13 +176,20 @@ class Group:
     def refresh(self, offer: Offer) -> bool:
         """Enter what ``offer`` is now into every pool; True when it just became free."""
         offer.suspect = offer.worker.state is State.SUSPECT
-        eligible = offer.worker.eligible and offer.reachable
+        eligible = offer.worker.eligible and offer.reachable and not offer.ejected_until
         free = eligible and not offer.paused and not offer.full()
-        if eligible == offer.eligible and free == offer.free:
+        if eligible == offer.eligible and free == offer.free and offer.tier == offer.entered:
             return False
-        for pool in self.pools.values():
-            pool.update(offer, eligible, free)
+        homes = [pool for pool in self.pools.values() if offer in pool.members]
+        for pool in homes:
+            pool.leave(offer)
         became_free = free and not offer.free
-        offer.eligible = eligible
-        offer.free = free
+        self.eligible += eligible - offer.eligible
+        offer.eligible, offer.free, offer.entered = eligible, free, offer.tier
+        for pool in homes:
+            pool.enter(offer)
         return became_free
+
+
+def _precedence(offer: Offer) -> Any:
+    return parse_version(offer.spec.version)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controller.core.admission import due_at
 from controller.core.commands import Answer, Refuse
 from controller.core.model import Attempt, DecisionRecord, Status, Timings
 from controller.core.selection import Candidate, explain
@@ -25,7 +26,7 @@ def meta_of(life: Life, world: World, *, cost: bool) -> ReplyMeta:
         offer.worker.id if offer is not None else None,
         offer.spec.version if offer is not None else None,
         len(life.flights),
-        offer.spec.cost_tokens_per_invocation if cost and offer is not None else 0.0,
+        life.price if cost and offer is not None else 0.0,
     )
 
 
@@ -132,7 +133,8 @@ def _dry_run_answer(life: Life, outcome: Outcome, world: World) -> Answer:
     if group is not None and life.verdict is not None and life.verdict.allow:
         headers = request.headers
         pool = group.pool(headers.version, headers.constraints, headers.budget_tokens)
-        candidates = explain(group, pool, life.tried or (), world.now)
+        within_ms = (due_at(life, group) - world.now) * 1000
+        candidates = explain(group, pool, life.tried or (), world.now, within_ms)
     record = record_of(life, outcome, world, candidates)
     meta = meta_of(life, world, cost=False)
     return Answer(request.reply, meta, "application/json", "", encode(record))

@@ -1,6 +1,6 @@
 """Owns the words of what the core refuses: what happened, and what to do next.
 
-Those that keys and jobs bring with them stand in ``claim_refusals``.
+Those that keys and jobs bring with them stand in ``claim_refusals``, those of a crowd in ``crowd_refusals``.
 """
 
 from __future__ import annotations
@@ -58,26 +58,20 @@ def nobody(life: Life, group: Group, pool: Pool, world: World) -> Refusal | None
         return _no_fit(life, group, pool)
     if not pool.eligible:
         detail = f"{group.capability} is known, but every worker that offers it is away; start one, or try again later."
-        candidates = _left_out(group, pool, life)
+        candidates = left_out_of(group, pool, life)
         return Refusal(ErrorKind.NO_WORKER, detail, retry_after_ms=RETRY_AFTER_MS, candidates=candidates)
     if life.tried and all(o.worker.id in life.tried for o in pool.members if o.eligible):
         detail = f"Every worker that offers {group.capability} was tried and none took the request; try again later."
         return Refusal(ErrorKind.NO_WORKER, detail, retry_after_ms=RETRY_AFTER_MS)
-    if group.waiting >= world.limits.queue_limit:
-        detail = f"The queue of {group.capability} is full ({group.waiting} requests wait); slow down, or add workers."
-        return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=BUSY_RETRY_AFTER_MS)
-    if life.request.headers.dry_run:
-        detail = f"Every worker of {group.capability} is busy: the request would wait."
-        return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=BUSY_RETRY_AFTER_MS)
     return None
 
 
 def _no_fit(life: Life, group: Group, pool: Pool) -> Refusal:
-    candidates = _left_out(group, pool, life)
+    candidates = left_out_of(group, pool, life)
     if pool.budget_tokens is not None:
         affordable = group.pool(pool.version, pool.constraints).members
         if affordable:
-            best = min(offer.spec.cost_tokens_per_invocation for offer in affordable)
+            best = min(offer.price for offer in affordable)
             detail = (
                 f"No worker of {group.capability} that fits does it for {pool.budget_tokens:g} tokens; the best offer "
                 f"is {best:g}. Raise Crank-Budget-Tokens, or leave it out."
@@ -92,7 +86,8 @@ def _no_fit(life: Life, group: Group, pool: Pool) -> Refusal:
     return Refusal(ErrorKind.NO_MATCH, detail, candidates=candidates)
 
 
-def _left_out(group: Group, pool: Pool, life: Life) -> tuple[Refused, ...]:
+def left_out_of(group: Group, pool: Pool, life: Life) -> tuple[Refused, ...]:
+    """The first of the capability's workers, each with why it is out."""
     tried: Collection[str] = life.tried or ()
     refused: list[Refused] = []
     for offer in group.offers:

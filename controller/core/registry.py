@@ -7,12 +7,16 @@ is stored where, and who must be told, is ``membership``'s.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 import msgspec
 
+from controller.core import health, pricing
 from controller.core.fleet import Offer, State, Worker
+from controller.core.latency import UNKNOWN_LATENCY_MS, Latency
+from controller.core.objectives import Objective
 from controller.core.pools import Group
-from subjects.manifests import Capability, Manifest, schema_text
+from subjects.manifests import Capability, Manifest, Slo, schema_text
 from subjects.tokens import CapabilityId, WorkerId
 
 # Heartbeats may be a quarter of an interval late before they count as missed.
@@ -35,6 +39,9 @@ class Registry:
         self.groups: dict[CapabilityId, Group] = {}
         self._idle: dict[CapabilityId, None] = {}
         """Capabilities that nobody offers now, the longest first."""
+        self.controller_id = ""
+        """Whom workers may prefer."""
+        self.objectives: Mapping[CapabilityId, Objective] = {}
         self.seqs: dict[WorkerId, int] = {}
         """The registry stream's last known sequence of each worker's subject, departures too."""
 
@@ -78,6 +85,8 @@ class Registry:
         group = self.group_of(capability)
         self._idle.pop(capability, None)
         fresh = _make_offer(worker, spec, capability, now)
+        fresh.affine = self.controller_id in spec.controller_affinity
+        health.judge(fresh, group.objective, now)
         old = before.pop((capability, spec.version), None)
         if old is None:
             group.add(fresh)
@@ -86,6 +95,9 @@ class Registry:
         old.spec, old.input_schema, old.output_schema = fresh.spec, fresh.input_schema, fresh.output_schema
         old.kind, old.reachable = fresh.kind, True
         old.timeout_s, old.max_output_bytes, old.places = fresh.timeout_s, fresh.max_output_bytes, fresh.places
+        old.affine, old.bid, old.bid_ends = fresh.affine, fresh.bid, fresh.bid_ends
+        old.latency.promised_ms = fresh.latency.promised_ms
+        health.judge(old, group.objective, now)
         group.add(old)
         return old
 
@@ -95,7 +107,7 @@ class Registry:
         if group is None:
             if len(self.groups) >= MAX_CAPABILITIES:
                 self._forget_one()
-            group = self.groups[capability] = Group(capability)
+            group = self.groups[capability] = Group(capability, self.objectives.get(capability))
             self._idle[capability] = None
         return group
 
@@ -169,7 +181,6 @@ class Registry:
 
 def _make_offer(worker: Worker, spec: Capability, capability: CapabilityId, now: float) -> Offer:
     constraints = spec.constraints or {}
-    declared = spec.slo.latency_p50_ms if spec.slo is not None else None
     offer = Offer(
         worker=worker,
         # Equal schemas are one text; the strings that every worker of a kind repeats are one object.
@@ -189,11 +200,17 @@ def _make_offer(worker: Worker, spec: Capability, capability: CapabilityId, now:
         timeout_s=_positive(constraints.get("timeout_s")),
         places=spec.max_concurrency,
         max_output_bytes=int(_positive(constraints.get("max_output_bytes")) or 0) or None,
-        estimated_at=now,
+        latency=Latency(*_promise(spec), now),
     )
-    if declared:
-        offer.mean_ms = declared
+    pricing.take_bid(offer, spec.slo_bid, now)
     return offer
+
+
+def _promise(spec: Capability) -> tuple[float, float]:
+    """What it says of a usual answer and of its slowest ones, in milliseconds."""
+    slo = spec.slo or Slo()
+    usual = slo.latency_p50_ms or UNKNOWN_LATENCY_MS
+    return usual, slo.latency_p99_ms or slo.latency_p95_ms or usual
 
 
 def _kind(spec: Capability) -> str:
@@ -202,7 +219,6 @@ def _kind(spec: Capability) -> str:
         spec.runtime,
         spec.env_profile,
         spec.constraints,
-        spec.cost_tokens_per_invocation,
     )
     return msgspec.json.encode(looked_at, order="deterministic").decode()
 

@@ -6,8 +6,10 @@ no clock and rolls no dice of its own. ``controller.driver`` and the simulation 
 
 from __future__ import annotations
 
+from itertools import islice
+
 from controller.core import refusals
-from controller.core.commands import Ask, Command, Pause, ReplyRefusal, Store
+from controller.core.commands import Ask, Command, Pause, ReplyRefusal, Store, Wait
 from controller.core.events import (
     CANCELLED,
     GIVEN_UP,
@@ -32,6 +34,7 @@ from controller.core.events import (
     WriteAnswered,
 )
 from controller.core.fleet import Offer, Worker
+from controller.core.health import Review, judge
 from controller.core.lives import Lives, cancelled
 from controller.core.membership import Membership
 from controller.core.model import Request
@@ -215,10 +218,11 @@ class Router(Lives):
                 self._resume(life, answer)
             return
         took_ms = (now - flight.sent_at) * 1000
-        if kind is Fault or (kind is Frame and answer.fault is not None):  # type: ignore[union-attr]
-            offer.observe_failure(took_ms, now)
+        fault = answer if kind is Fault else answer.fault if kind is Frame else None  # type: ignore[union-attr]
+        if isinstance(fault, Fault):
+            self.health.faulted(offer, fault, took_ms, now)
         elif kind is Result or kind is Frame:
-            offer.observe(took_ms, now)
+            self.health.answered(offer, took_ms, now)
         elif kind is NotRun:
             self._not_run(offer, answer)  # type: ignore[arg-type]
         self._flights.land(flight, kind.__name__)
@@ -235,7 +239,16 @@ class Router(Lives):
 
     def _ruled(self, event: RulesChanged) -> None:
         """Everything is judged by these from now on; what waits or works goes on."""
-        self.world.rules = event.rules
+        world, now = self.world, self.world.now
+        world.rules = event.rules
+        objectives = world.registry.objectives = event.rules.objectives
+        for capability, group in world.registry.groups.items():
+            objective = objectives.get(capability)
+            if objective != group.objective:
+                group.objective = objective
+                for offer in group.offers:
+                    judge(offer, objective, now)
+                    self.health.replace(offer, now)
 
     # Time -----------------------------------------------------------------------
 
@@ -267,6 +280,12 @@ class Router(Lives):
                     self._flights.unpause(due)
                 case CancelAsked():
                     self._cancel_unowned(due)
+                case Review():
+                    self.health.review(due.offer, self.world.now)
+                case (Life() as life, Wait(pool)) if life.asked is due[1]:
+                    self._wake(list(islice(pool.free, 1)))  # whoever is first in line thinks first
+                    if life.asked is due[1]:
+                        self._resume(life, WOKEN)
                 case (Life() as life, Pause()) if life.steps is not None and life.asked is due[1]:
                     self._resume(life, WOKEN)
                 case "sweep":

@@ -15,11 +15,12 @@ import msgspec
 from controller.core.commands import Step
 from controller.core.events import LifeEvent
 from controller.core.fleet import Offer
+from controller.core.health import Health
 from controller.core.kept import KeptRecords
 from controller.core.model import CheckInput, Request, Timeouts, Verdict
 from controller.core.nearby import Nearby
 from controller.core.objectives import Rules
-from controller.core.pools import Pool
+from controller.core.pools import Place, Pool
 from controller.core.registry import Registry
 from controller.core.retries import RetryBudget
 from controller.core.selection import Chance
@@ -27,7 +28,7 @@ from controller.core.verdicts import Verdicts
 from subjects.answers import Frame, Result
 from subjects.claims import StoredAnswer, claim_key, fingerprint
 from subjects.errors import Refusal
-from subjects.tokens import DispatchId
+from subjects.tokens import CapabilityId, DispatchId
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,9 @@ class Limits:
 MAX_ATTACHED = 10_000
 
 
+_RANKS = {"high": 0, "normal": 1, "low": 2}
+
+
 @dataclass(slots=True)
 class World:
     """The surroundings of every life of one controller."""
@@ -72,6 +76,8 @@ class World:
     wall_offset_s: float = 0.0
     """What the wall clock, seconds since 1970, is ahead of ``now``."""
     kept: KeptRecords = field(init=False)
+    health: Health = field(init=False)
+    """The router's, who makes it."""
     max_answer_bytes: int = 1024 * 1024
     """What a worker's answer, its own headers included, may measure to be passed on in one message."""
     owner: str = field(init=False)
@@ -88,7 +94,12 @@ class World:
     def __post_init__(self) -> None:
         self.boot = self.chance.randbytes(8).hex()
         self.owner = f"{self.controller_id}.{self.boot}"
+        self.registry.controller_id = self.controller_id
         self.kept = KeptRecords(self.limits.cache_bytes, lambda: self.now)
+
+    def burning(self, capability: CapabilityId) -> bool:
+        """Whether a capability spends its error budget so fast, or has spent so much, that something is done."""
+        return False
 
     @property
     def wall_s(self) -> float:
@@ -168,9 +179,17 @@ class Life(msgspec.Struct, eq=False):
     hurried: bool = False
     """Whether its timer stands at its worker's own time-out, before its deadline."""
     waiting: Pool | None = None
+    place: Place | None = None
+    """Its place in the queue of ``waiting``."""
     waiting_since: float = 0.0
     queued_s: float = 0.0
     chosen: Offer | None = None
+    price: float = 0.0
+    """What ``chosen`` cost when it was chosen, in tokens."""
+    expected_ms: float = 0.0
+    """What its slowest answers took then."""
+    would: str = ""
+    """What it would have been refused with if the objective were enforced."""
     verdict: Verdict | None = None
     flights: list[Flight] = msgspec.field(default_factory=list)
     executed: int = 0
@@ -213,6 +232,11 @@ class Life(msgspec.Struct, eq=False):
     def maybe_executed(self) -> bool:
         """Whether what it asks for may have been done."""
         return self.executed > 0 or self.earlier
+
+    @property
+    def rank(self) -> int:
+        """Of its priority: the lower, the more urgent."""
+        return _RANKS[self.request.headers.priority]
 
     @property
     def lingers(self) -> bool:

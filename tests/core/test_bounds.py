@@ -213,10 +213,9 @@ def test_equal_offers_are_matched_once_when_a_pool_is_made(monkeypatch: object) 
         house.register(f"w-{number}", spec(constraints={"gpu_count": number % 2}))
     group, matched = house.world.registry.groups[HELLO], []
 
-    def fits(self: object, offer: object) -> bool:
-        matched.append(offer)
-        return True
+    def mismatch(*asked: object) -> None:
+        matched.append(asked)
 
-    monkeypatch.setattr("controller.core.pools.Pool.fits", fits)  # type: ignore[attr-defined]
+    monkeypatch.setattr("controller.core.pools.mismatch", mismatch)  # type: ignore[attr-defined]
     assert len(group.pool("^1", '{"gpu_count":1}').members) == 30
     assert len(matched) == 2

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core import pools as pools_module
-from controller.core.fleet import ESTIMATE_DECAY_S, UNKNOWN_LATENCY_MS, Offer
+from controller.core.fleet import Offer
+from controller.core.latency import ESTIMATE_DECAY_S, UNKNOWN_LATENCY_MS
 from controller.core.matching import mismatch
 from controller.core.selection import SUSPECT_FACTOR, choose, explain, score_ms
 from simulation.books import check_all
@@ -26,7 +27,7 @@ def measured(house: House, worker_id: str, latency_ms: float, **fields: object) 
     """A worker that has answered once, after this long."""
     house.register(worker_id, spec(max_concurrency=100, **fields))
     offer = house.offer(worker_id)
-    offer.observe(latency_ms, house.now)
+    offer.latency.observe(latency_ms, house.now)
     return offer
 
 
@@ -35,7 +36,7 @@ def drawn(house: House, count: int = 400) -> Counter[str]:
     pool = house.world.registry.groups[HELLO].pool(None, None)
     chance, found = Random(3), Counter()
     for _ in range(count):
-        offer = choose(pool, (), house.now, chance)
+        offer = choose(pool, 1e9, (), house.now, chance)
         assert offer is not None
         found[offer.worker.id] += 1
     return found
@@ -139,8 +140,8 @@ def test_a_worker_that_nobody_measured_is_judged_by_what_it_declares() -> None:
     house = House()
     house.register("declares", spec(slo=Slo(latency_p50_ms=70)))
     house.register("silent", spec())
-    assert house.offer("declares").expected_ms(house.now) == 70
-    assert house.offer("silent").expected_ms(house.now) == UNKNOWN_LATENCY_MS
+    assert house.offer("declares").latency.expected_ms(house.now) == 70
+    assert house.offer("silent").latency.expected_ms(house.now) == UNKNOWN_LATENCY_MS
 
 
 def test_excluded_workers_are_not_drawn() -> None:
@@ -151,10 +152,10 @@ def test_excluded_workers_are_not_drawn() -> None:
     pool = house.world.registry.groups[HELLO].pool(None, None)
     tried = {f"w-{number}" for number in range(29)}
     for seed in range(50):
-        offer = choose(pool, tried, house.now, Random(seed))
+        offer = choose(pool, 1e9, tried, house.now, Random(seed))
         assert offer is not None
         assert offer.worker.id == "w-29"
-    assert choose(pool, tried | {"w-29"}, house.now, Random(1)) is None
+    assert choose(pool, 1e9, tried | {"w-29"}, house.now, Random(1)) is None
 
 
 def test_the_explanation_tells_who_was_tried() -> None:
@@ -163,7 +164,7 @@ def test_the_explanation_tells_who_was_tried() -> None:
     house.register("w-1")
     house.register("w-2")
     group = house.world.registry.groups[HELLO]
-    first, second = explain(group, group.pool(None, None), {"w-1"}, house.now)
+    first, second = explain(group, group.pool(None, None), {"w-1"}, house.now, 1e9)
     assert (first.worker_id, first.left_out) == ("w-2", None)
     assert (second.worker_id, second.left_out) == ("w-1", "was tried for this request")
 
@@ -175,24 +176,24 @@ def test_a_peak_counts_at_once_and_is_forgotten_by_and_by() -> None:
     """After the decay time two thirds of it are forgotten."""
     house = House()
     offer = measured(house, "w-1", 10)
-    offer.observe(1000, house.now)
-    assert offer.expected_ms(house.now) == 1000
-    settled = offer.mean_ms
-    later = offer.expected_ms(house.now + ESTIMATE_DECAY_S)
+    offer.latency.observe(1000, house.now)
+    assert offer.latency.expected_ms(house.now) == 1000
+    settled = offer.latency.mean_ms
+    later = offer.latency.expected_ms(house.now + ESTIMATE_DECAY_S)
     assert later == pytest.approx(settled + (1000 - settled) / 2.71828, rel=0.01)
-    assert offer.expected_ms(house.now + 100 * ESTIMATE_DECAY_S) == pytest.approx(settled)
+    assert offer.latency.expected_ms(house.now + 100 * ESTIMATE_DECAY_S) == pytest.approx(settled)
 
 
 def test_answers_that_are_quick_again_bring_a_worker_back() -> None:
     """The more time passes between them the sooner."""
     house = House()
     offer = measured(house, "w-1", 10)
-    offer.observe(1000, house.now)
+    offer.latency.observe(1000, house.now)
     now = house.now
     for _ in range(30):
         now += 1.0
-        offer.observe(10, now)
-    assert offer.expected_ms(now) < 100
+        offer.latency.observe(10, now)
+    assert offer.latency.expected_ms(now) < 100
 
 
 def test_a_slow_worker_gets_little_until_its_peak_is_forgotten() -> None:
@@ -200,10 +201,10 @@ def test_a_slow_worker_gets_little_until_its_peak_is_forgotten() -> None:
     house = House()
     for worker_id in ("w-1", "w-2"):
         house.register(worker_id, spec(max_concurrency=100))
-        house.offer(worker_id).observe(10, house.now)
-    house.offer("w-1").observe(2000, house.now)
+        house.offer(worker_id).latency.observe(10, house.now)
+    house.offer("w-1").latency.observe(2000, house.now)
     assert drawn(house)["w-1"] == pytest.approx(100, rel=0.3)
-    house.offer("w-2").observe(60, house.now)
+    house.offer("w-2").latency.observe(60, house.now)
     house.now += 60
     assert drawn(house)["w-1"] > 50
 
@@ -216,10 +217,10 @@ def test_the_estimate_stays_within_what_was_seen(observed: list[tuple[float, flo
     offer, now = house.offer("w-1"), house.now
     for latency_ms, seconds in observed:
         now += seconds
-        offer.observe(latency_ms, now)
+        offer.latency.observe(latency_ms, now)
     latencies = [latency_ms for latency_ms, _ in observed]
-    assert min(latencies) - 1e-6 <= offer.expected_ms(now) <= max(latencies) + 1e-6
-    assert offer.expected_ms(now + 1e6) <= max(latencies) + 1e-6
+    assert min(latencies) - 1e-6 <= offer.latency.expected_ms(now) <= max(latencies) + 1e-6
+    assert offer.latency.expected_ms(now + 1e6) <= max(latencies) + 1e-6
 
 
 def test_what_did_not_run_says_nothing_about_latency() -> None:
@@ -228,11 +229,11 @@ def test_what_did_not_run_says_nothing_about_latency() -> None:
     house.register("w-1", spec(max_concurrency=3))
     call = house.request()
     house.answers(call, NotRun("deadline"))
-    assert not house.offer("w-1").measured
+    assert not house.offer("w-1").latency.answers
     failing = house.request()
     house.advance(0.05)
     house.answers(failing, Fault(500, "x"))
-    assert house.offer("w-1").measured
+    assert house.offer("w-1").latency.answers
 
 
 # Pools ------------------------------------------------------------------------------
@@ -307,4 +308,4 @@ def test_an_error_that_comes_quickly_does_not_make_a_worker_look_fast() -> None:
         call = house.request()
         house.advance(wait_s)
         house.answers(call, Fault(500, "it broke"))
-        assert offer.expected_ms(house.now) == pytest.approx(expected, rel=0.05)
+        assert offer.latency.expected_ms(house.now) == pytest.approx(expected, rel=0.05)

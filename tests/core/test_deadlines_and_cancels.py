@@ -82,7 +82,7 @@ def test_a_worker_that_hangs_is_known_to_be_slow() -> None:
     house.register("w-1", spec(max_concurrency=2))
     house.request(timeout_ms=400)
     house.advance(0.41)
-    assert house.offer("w-1").expected_ms(house.now) >= 399.999
+    assert house.offer("w-1").latency.expected_ms(house.now) >= 399.999
 
 
 def test_cancel_before_the_dispatch() -> None:

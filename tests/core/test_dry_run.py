@@ -87,7 +87,9 @@ def test_a_refused_dry_run_is_answered_with_the_refusal_s_record() -> None:
     house.request()
     told = decision(house.request(dry_run=True))
     assert told["outcome"] == "overloaded", "it would wait, and a dry run does not"
-    assert told["candidates"] == [{"worker_id": "w-1", "version": "1.0.0", "left_out": "is full"}]
+    assert told["candidates"] == [
+        {"worker_id": "w-1", "version": "1.0.0", "left_out": "is full", "expected_ms": 10.0, "price_tokens": 0.0}
+    ]
 
 
 def test_who_is_denied_sees_no_candidates() -> None:

@@ -188,10 +188,10 @@ def looks_at_the_silent_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def chooses_whoever_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full worker is as good as a free one."""
 
-    def choose(pool: Any, tried: Any, now: float, chance: Any) -> Any:
+    def admit(life: Any, group: Any, pool: Any, world: Any) -> Any:
         return next((offer for offer in pool.members if offer.eligible), None)
 
-    monkeypatch.setattr(dispatching, "choose", choose)
+    monkeypatch.setattr(dispatching, "admit", admit)
 
 
 @breaks("right-worker")

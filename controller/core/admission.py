@@ -1,0 +1,135 @@
+"""Owns what happens to a request that could be done: it goes to a worker, waits for one, or is turned away at once.
+
+It weighs what is free against what will be, by prediction. When neither meets the objective, the objective's phase and
+the request's priority say whether it is late or refused. ``dispatching`` asks; the words of refusals stand elsewhere.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from controller.core import crowd_refusals, refusals
+from controller.core.fleet import Offer
+from controller.core.health import PROVEN
+from controller.core.latency import TAIL_DEVIATIONS
+from controller.core.pools import Group, Pool
+from controller.core.selection import best_effort, choose, explore
+from controller.core.world import Life, World
+from subjects.errors import Refusal
+
+_NOBODY: frozenset[str] = frozenset()
+# Whoever waits thinks again after so long, although nobody became free: those it waits for may be gone. The first is
+# for one that waits although somebody is free.
+RETHINK_S, RECONSIDER_S = 0.05, 1.0
+
+
+class Queue(msgspec.Struct, frozen=True):
+    """Wait, and think again after ``for_s``."""
+
+    for_s: float
+
+
+IN_LINE, RATHER_IN_LINE = Queue(RECONSIDER_S), Queue(RETHINK_S)
+
+
+def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue | Refusal:
+    """What to do with a request now: a worker, the queue, or a refusal."""
+    now, tried = world.now, life.tried or _NOBODY
+    due = due_at(life, group)
+    within_ms = (due - now) * 1000
+    if pool.free.order:
+        # Nobody is overtaken: a worker that is free now is one that nobody who waits can use; ``lives`` sees to that.
+        offer = _in_time(life, pool, within_ms, world)
+        if offer is not None:
+            return offer
+    refusal = refusals.nobody(life, group, pool, world)
+    if refusal is not None:
+        return refusal
+    late = best_effort(pool, tried, now, world.chance) if pool.free.order else None
+    wait_ms = _wait_ms(life, group, pool, due)
+    service = group.service
+    tail_ms = service.mean_ms + TAIL_DEVIATIONS * service.dev_ms
+    # While nothing is known of the work, waiting is as good as anything.
+    in_time = late is None if wait_ms is None else pool.quick_places > 0 and wait_ms + tail_ms <= within_ms
+    shed = _shed(life, group, pool, world, in_time=in_time)
+    if shed is not None:
+        return shed
+    if late is not None and not in_time and not _sooner(wait_ms, group, late, pool, now):
+        return _late(life, group, late, now)
+    return _line(life, group, world, wait_ms) or (IN_LINE if late is None else RATHER_IN_LINE)
+
+
+def _line(life: Life, group: Group, world: World, wait_ms: float | None) -> Refusal | None:
+    """Why it must not wait, if so: nobody waits in vain."""
+    if life.request.headers.dry_run:
+        return crowd_refusals.would_wait(group)
+    if group.waiting >= world.limits.queue_limit:
+        last = group.last_in_line()
+        if last is None or last.rank <= life.rank:
+            return crowd_refusals.queue_full(group)
+    if wait_ms is not None:
+        takes_ms, left_ms = wait_ms + group.service.mean_ms, (life.deadline - world.now) * 1000
+        if takes_ms > left_ms:
+            return crowd_refusals.no_time(group, takes_ms, left_ms)
+    return None
+
+
+def _in_time(life: Life, pool: Pool, within_ms: float, world: World) -> Offer | None:
+    """Somebody who is free and expected to be in time; now and then somebody who has to show that."""
+    tried = life.tried or _NOBODY
+    offer = None
+    if life.request.headers.priority != "high" and not world.burning(life.request.capability):
+        offer = explore(pool, within_ms, tried, world.chance)
+    return offer or choose(pool, within_ms, tried, world.now, world.chance)
+
+
+def due_at(life: Life, group: Group) -> float:
+    """When a request has to be answered: by its deadline, its own objective or its capability's, whichever is first."""
+    objective_ms = objective_of(life, group)
+    return life.deadline if objective_ms is None else min(life.deadline, life.arrived_at + objective_ms / 1000)
+
+
+def objective_of(life: Life, group: Group) -> float | None:
+    """How long it may take, in milliseconds: its own objective or its capability's, whichever is tighter."""
+    own = life.request.headers.latency_ms
+    asked = group.objective.target_ms if group.objective is not None else None
+    return asked if own is None else own if asked is None else min(own, asked)
+
+
+def _wait_ms(life: Life, group: Group, pool: Pool, due: float) -> float | None:
+    """How long until a place is free for it, behind those who are more urgent; None while nothing is known."""
+    places = pool.quick_places or pool.places
+    if group.service.answers < PROVEN or not places:
+        return None
+    return (pool.ahead(life.rank, due) + 1) * group.service.mean_ms / places
+
+
+def _sooner(wait_ms: float | None, group: Group, late: Offer, pool: Pool, now: float) -> bool:
+    """Whether those who are busy will have answered before ``late``, who is free, would."""
+    if wait_ms is None or not pool.quick_places:
+        return False
+    return late.demoted or wait_ms + group.service.mean_ms < late.latency.expected_ms(now)
+
+
+def _late(life: Life, group: Group, offer: Offer, now: float) -> Offer | Refusal:
+    """A worker although it will be late, unless what has waited cannot be done in its time at all any more."""
+    takes_ms, left_ms = offer.latency.mean_ms, (life.deadline - now) * 1000
+    if life.queued_s and offer.latency.answers >= PROVEN and takes_ms > left_ms:
+        return crowd_refusals.no_time(group, takes_ms, left_ms)
+    return offer
+
+
+def _shed(life: Life, group: Group, pool: Pool, world: World, *, in_time: bool) -> Refusal | None:
+    """Refuse what cannot meet the objective, where that is enforced; where it is not yet, note it.
+
+    The urgent are done late rather than never. While the objective burns, the least urgent do not even wait.
+    """
+    objective, priority = group.objective, life.request.headers.priority
+    if objective is None or not objective.reject_on_violation or priority == "high":
+        return None
+    if in_time and not (priority == "low" and world.burning(group.capability)):
+        return None
+    objective_ms = objective_of(life, group)
+    refusal = crowd_refusals.shed(life, group, pool, objective_ms or 0.0, burning=in_time)
+    life.would = refusal.kind.suffix
+    return refusal if objective.enforced(life.request.caller, world.wall_s) else None

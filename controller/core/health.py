@@ -1,0 +1,225 @@
+"""Owns how well each offer does: which tier it belongs to, when it is demoted, ejected, and tried again.
+
+::
+
+    healthy ──fails or burns──► demoted ──a while without──► healthy
+       ▲                           │ again within five minutes, or nearly always
+       └────── back-off over ── ejected
+
+A demoted offer stays in the last tier: for those whom nobody else takes. An ejected one gets nothing, for ten seconds
+and twice as long each time; half of a capability's workers are never ejected. Envoy's outlier detection names these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from controller.core import pricing
+from controller.core.commands import Command, Publish
+from controller.core.fleet import INFINITE, LAST, UNPROVEN, Offer
+from controller.core.latency import ESTIMATE_DECAY_S, P95_DEVIATIONS
+from controller.core.objectives import Objective
+from controller.core.pools import Group
+from controller.core.timers import Timers
+from subjects.answers import Fault
+
+if TYPE_CHECKING:
+    from controller.core.registry import Registry
+
+# Answers after which an offer is known: fewer say nothing of its slowest ones.
+PROVEN = 5
+# Two thirds of what happened are forgotten after so many seconds.
+MEMORY_S = 30.0
+# One failure may be chance: it takes two that are not long apart, and this share, or five times what the objective
+# allows, if that is more.
+FEWEST_BAD, LEAST_SHARE, ALLOWANCES = 1.5, 0.1, 5.0
+# With so few failures left in memory it is tried again like any other.
+FORGIVEN_BAD = 1.0
+# An offer that fails nearly always, so many times, or is demoted again so soon, is shut out.
+HOPELESS_BAD, HOPELESS_SHARE, RELAPSE_S = 5.0, 0.9, 300.0
+EJECTION_S, LONGEST_EJECTION_S = 10.0, 300.0
+
+
+class Review(msgspec.Struct, frozen=True):
+    """Look at an offer again when its time has come."""
+
+    offer: Offer
+
+    def __hash__(self) -> int:
+        return id(self.offer)
+
+
+def judge(offer: Offer, objective: Objective | None, now: float) -> None:
+    """Say what is asked of ``offer`` from now on, and where that puts it."""
+    offer.objective = objective if objective is not None and objective.speaks_of(offer.spec.version) else None
+    place(offer, now)
+
+
+def place(offer: Offer, now: float) -> None:
+    """Say which tier ``offer`` belongs to at ``now``."""
+    objective = offer.objective
+    if offer.demoted:
+        offer.tier = LAST
+    elif objective is None or objective.target_ms is None:
+        offer.tier = offer.rank
+    elif not _meets(offer, objective, now):
+        offer.tier = LAST
+    else:
+        offer.tier = offer.rank if offer.latency.answers >= PROVEN else UNPROVEN
+
+
+def _meets(offer: Offer, asked: Objective, now: float) -> bool:
+    """Whether it is expected to keep every bound on latency, each for the share of requests that it speaks of."""
+    known = offer.latency
+    if (target_ms := asked.p99_ms) and known.slowest_ms(now) > target_ms:
+        return False
+    if (target_ms := asked.p95_ms) and known.mean_ms + P95_DEVIATIONS * known.dev_ms > target_ms:
+        return False
+    return not asked.p50_ms or known.mean_ms <= asked.p50_ms
+
+
+def _can_spare_one(group: Group) -> bool:
+    return (group.eligible - 1) * 2 >= len(group.offers)
+
+
+class Health:
+    """The health of one controller's offers. ``freed`` is told of those that may be drawn again."""
+
+    def __init__(
+        self,
+        timers: Timers[Hashable],
+        emit: Callable[[Command], None],
+        registry: Registry,
+        freed: Callable[[list[Offer]], None],
+    ) -> None:
+        self._timers = timers
+        self._emit = emit
+        self._registry = registry
+        self._freed = freed
+
+    def answered(self, offer: Offer, took_ms: float, now: float) -> None:
+        """It answered."""
+        offer.latency.observe(took_ms, now)
+        self._count(offer, 1.0, 0.0, now)
+        was = offer.tier
+        group = self._registry.groups.get(offer.capability)
+        if was < UNPROVEN and group is not None:
+            group.service.observe(took_ms, now)
+        self._enter(offer, now)
+        if offer.tier == LAST != was:
+            self._watch(offer, now + ESTIMATE_DECAY_S)
+
+    def faulted(self, offer: Offer, fault: Fault, took_ms: float, now: float) -> None:
+        """It reported an error; one that is the caller's is no failure."""
+        if fault.code >= 500:
+            self.failed(offer, took_ms, now)
+        else:
+            offer.latency.observe_failure(took_ms, now)
+            self._count(offer, 1.0, 0.0, now)
+            self._enter(offer, now)
+
+    def timed_out(self, offer: Offer, took_ms: float, now: float, *, own: bool) -> None:
+        """It took longer than its caller waits, or than it says that it ever takes (``own``)."""
+        # What takes longer than usual failed; a caller that waits for less than that has no claim against the worker.
+        if own or took_ms > offer.latency.slowest_ms(now):
+            self.failed(offer, took_ms, now)
+        else:
+            offer.latency.observe(took_ms, now)
+            self._enter(offer, now)
+
+    def failed(self, offer: Offer, took_ms: float, now: float) -> None:
+        """Its work failed, was lost or came too late."""
+        offer.latency.observe_failure(took_ms, now)
+        self._count(offer, 0.0, 1.0, now)
+        share, objective = offer.bad_share, offer.objective
+        allowed = objective.budget or 0.0 if objective is not None else 0.0
+        if offer.bad < FEWEST_BAD or share < min(0.5, max(LEAST_SHARE, ALLOWANCES * allowed)):
+            self._enter(offer, now)
+            return
+        group = self._registry.groups.get(offer.capability)
+        hopeless = offer.bad >= HOPELESS_BAD and share >= HOPELESS_SHARE
+        relapsed = not offer.demoted and now - offer.demoted_at < RELAPSE_S
+        if not offer.demoted:
+            offer.demoted, offer.demoted_at = True, now
+        self._enter(offer, now)
+        if (hopeless or relapsed) and not offer.ejected_until and group is not None and _can_spare_one(group):
+            self._eject(offer, share, now)
+        elif not offer.ejected_until:
+            self._watch(offer, now + MEMORY_S * math.log(offer.bad / FORGIVEN_BAD))
+
+    def _enter(self, offer: Offer, now: float) -> None:
+        place(offer, now)
+        if offer.tier != offer.entered:
+            self._registry.refresh_offer(offer)
+
+    def _count(self, offer: Offer, good: float, bad: float, now: float) -> None:
+        kept = math.exp((offer.judged_at - now) / MEMORY_S)
+        offer.good, offer.bad, offer.judged_at = offer.good * kept + good, offer.bad * kept + bad, now
+
+    def _eject(self, offer: Offer, share: float, now: float) -> None:
+        for_s = min(LONGEST_EJECTION_S, EJECTION_S * 2.0**offer.ejections)
+        offer.ejections += 1
+        offer.ejected_until = now + for_s
+        self._watch(offer, offer.ejected_until)
+        self._registry.refresh_offer(offer)
+        self._tell("ejected", offer, {"for_s": for_s, "failed_pct": round(100 * share, 1)})
+
+    def restore(self, offer: Offer, now: float) -> None:
+        """Its time is over, or nobody else is left: it begins anew, and what it did is held against it once more."""
+        offer.ejected_until = 0.0
+        offer.good = offer.bad = 0.0
+        offer.demoted, offer.demoted_at = False, now
+        place(offer, now)
+        self._tell("restored", offer, {})
+        self._watch_bid(offer)
+        if self._registry.refresh_offer(offer):
+            self._freed([offer])
+
+    def review(self, offer: Offer, now: float) -> None:
+        """Some of what was held against it may be old by now, or its bid over."""
+        if offer.ejected_until:
+            if now >= offer.ejected_until:
+                self.restore(offer, now)
+            else:
+                self._watch(offer, offer.ejected_until)
+            return
+        if now >= offer.bid_ends:
+            pricing.end_bid(offer)
+        self._count(offer, 0.0, 0.0, now)
+        # The timer may be early by the last bit.
+        if offer.demoted and offer.bad <= FORGIVEN_BAD * 1.001:
+            offer.demoted = False
+            offer.demoted_at = now
+        if now - offer.demoted_at >= RELAPSE_S:
+            offer.ejections = 0
+        self.replace(offer, now)
+
+    def replace(self, offer: Offer, now: float) -> None:
+        """Put it where it belongs by now."""
+        place(offer, now)
+        if offer.demoted:
+            self._watch(offer, now + MEMORY_S * math.log(max(1.01, offer.bad / FORGIVEN_BAD)))
+        else:
+            self._watch_bid(offer)
+        if self._registry.refresh_offer(offer) or offer.free:
+            self._freed([offer])
+
+    def _watch_bid(self, offer: Offer) -> None:
+        if offer.bid_ends != INFINITE:
+            self._watch(offer, offer.bid_ends)
+
+    def _watch(self, offer: Offer, due: float) -> None:
+        self._timers.set(Review(offer), min(due, offer.bid_ends))
+
+    def _tell(self, name: str, offer: Offer, more: dict[str, float]) -> None:
+        body = {
+            "worker_id": str(offer.worker.id),
+            "state": name,
+            "capability": offer.capability,
+            "controller": self._registry.controller_id,
+        }
+        self._emit(Publish("worker", name, body | more))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from controller.core import crowd_refusals, refusals
-from controller.core.fleet import Offer
+from controller.core.fleet import UNPROVEN, Offer
 from controller.core.health import PROVEN
 from controller.core.latency import TAIL_DEVIATIONS
 from controller.core.pools import Group, Pool
@@ -42,6 +42,8 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
         offer = _in_time(life, pool, within_ms, world)
         if offer is not None:
             return offer
+    if not pool.eligible and world.health.restore_one(pool, now):
+        return admit(life, group, pool, world)
     refusal = refusals.nobody(life, group, pool, world)
     if refusal is not None:
         return refusal
@@ -49,12 +51,14 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     wait_ms = _wait_ms(life, group, pool, due)
     service = group.service
     tail_ms = service.mean_ms + TAIL_DEVIATIONS * service.dev_ms
-    # While nothing is known of the work, waiting is as good as anything.
-    in_time = late is None if wait_ms is None else pool.quick_places > 0 and wait_ms + tail_ms <= within_ms
+    # Those who meet the objective are worth waiting for where all of them are busy. While nothing is known of the work,
+    # waiting is as good as anything.
+    promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < UNPROVEN)
+    in_time = late is None if wait_ms is None else promising and wait_ms + tail_ms <= within_ms
     shed = _shed(life, group, pool, world, in_time=in_time)
     if shed is not None:
         return shed
-    if late is not None and not in_time and not _sooner(wait_ms, group, late, pool, now):
+    if late is not None and not in_time and not (promising and _sooner(wait_ms, group, late, now)):
         return _late(life, group, late, now)
     return _line(life, group, world, wait_ms) or (IN_LINE if late is None else RATHER_IN_LINE)
 
@@ -104,9 +108,9 @@ def _wait_ms(life: Life, group: Group, pool: Pool, due: float) -> float | None:
     return (pool.ahead(life.rank, due) + 1) * group.service.mean_ms / places
 
 
-def _sooner(wait_ms: float | None, group: Group, late: Offer, pool: Pool, now: float) -> bool:
+def _sooner(wait_ms: float | None, group: Group, late: Offer, now: float) -> bool:
     """Whether those who are busy will have answered before ``late``, who is free, would."""
-    if wait_ms is None or not pool.quick_places:
+    if wait_ms is None:
         return False
     return late.demoted or wait_ms + group.service.mean_ms < late.latency.expected_ms(now)
 

@@ -23,7 +23,7 @@ from controller.core.commands import Command, Publish
 from controller.core.fleet import INFINITE, LAST, UNPROVEN, Offer
 from controller.core.latency import ESTIMATE_DECAY_S, P95_DEVIATIONS
 from controller.core.objectives import Objective
-from controller.core.pools import Group
+from controller.core.pools import Group, Pool
 from controller.core.timers import Timers
 from subjects.answers import Fault
 
@@ -167,6 +167,14 @@ class Health:
         self._watch(offer, offer.ejected_until)
         self._registry.refresh_offer(offer)
         self._tell("ejected", offer, {"for_s": for_s, "failed_pct": round(100 * share, 1)})
+
+    def restore_one(self, pool: Pool, now: float) -> bool:
+        """Have one that is ejected back where nobody else is left; whether there was one."""
+        for offer in pool.members:
+            if offer.ejected_until and offer.worker.eligible and offer.reachable:
+                self.restore(offer, now)
+                return True
+        return False
 
     def restore(self, offer: Offer, now: float) -> None:
         """Its time is over, or nobody else is left: it begins anew, and what it did is held against it once more."""

@@ -188,8 +188,10 @@ def looks_at_the_silent_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 def chooses_whoever_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full worker is as good as a free one."""
 
+    real = dispatching.admit
+
     def admit(life: Any, group: Any, pool: Any, world: Any) -> Any:
-        return next((offer for offer in pool.members if offer.eligible), None)
+        return next((offer for offer in pool.members if offer.eligible), None) or real(life, group, pool, world)
 
     monkeypatch.setattr(dispatching, "admit", admit)
 

@@ -57,6 +57,7 @@ class Controller:
             raise BusError("; ".join(wrong))
         self._parts = parts = assemble(self.settings, found)
         parts.loop.driver.start()
+        await parts.rules.start()
         await parts.registry.start()
         await self._replayed(parts.registry)
         await parts.claims.start()
@@ -115,7 +116,7 @@ class Controller:
             except BusError as error:
                 log.warning("while draining: %s", error)
             await self._drained(parts)
-            for part in (parts.desk, parts.jobs, parts.claims, parts.registry):
+            for part in (parts.rules, parts.desk, parts.jobs, parts.claims, parts.registry):
                 await part.stop()
             parts.loop.stop()
         if self._http is not None:

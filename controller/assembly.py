@@ -27,6 +27,7 @@ from controller.edge.outbound import Outbound
 from controller.edge.policy import OpenPolicy
 from controller.edge.record_sink import RecordSink
 from controller.edge.registry_log import RegistryLog, TailOf
+from controller.edge.rules_watch import RulesWatch
 from controller.edge.schemas import Schemas
 from controller.edge.services import Services
 from controller.payload import payload_room
@@ -104,6 +105,7 @@ class Parts(NamedTuple):
     claims: ClaimStore
     jobs: JobStreams
     desk: Desk
+    rules: RulesWatch
     always: list[Listener]
     intake: list[Listener]
 
@@ -165,6 +167,7 @@ def assemble(settings: ControllerSettings, link: Link) -> Parts:
         claims,
         jobs,
         desk,
+        RulesWatch(settings.slos, settings.limits_file, driver.feed),
         always=[
             Listener(f"{replies}.*", inbound.answer),
             Listener(subjects.all("heartbeat"), inbound.heartbeat),
@@ -197,4 +200,5 @@ def _world(settings: ControllerSettings, bus: Bus, schemas: Schemas, now: float)
         ),
         max_answer_bytes=max_answer_bytes,
         now=now,
+        wall_offset_s=time.time() - now,
     )

@@ -10,18 +10,20 @@ import difflib
 import os
 import re
 import secrets
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bus.addresses import NATS_URL_RULE, is_nats_url, public
+from controller.yaml_files import read_yaml
 from subjects.tokens import TOKEN_RULE, is_token
 
 _PREFIX = "CRANK_"
+# Far more than all settings take.
+_MOST_BYTES = 64 * 1024
 # What other parts of an installation read; a controller passes over these.
 _OTHERS = ("CONFIG", "NATS_PORT", "NATS_SERVER", "STATE", "WORKERS", "WORKER_ID")
 # Kubernetes tells every container of a service that is called crank in variables like these.
@@ -86,6 +88,11 @@ class ControllerSettings(BaseSettings):
     results_ttl_s: int = Field(
         86_400, ge=1, le=35 * 86_400, description="a whole number of seconds from 1 to 3024000, which is 35 days"
     )
+    # Those that nobody named need not be there; None is that there are none.
+    slos: Path | None = Field(Path("slos"), validate_default=False, description="a folder of SLO files that is there")
+    limits_file: Path | None = Field(
+        Path("limits.yaml"), validate_default=False, description="a file of rate limits that is there"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="one of: debug, info, warning, error"
     )
@@ -101,6 +108,13 @@ class ControllerSettings(BaseSettings):
     @classmethod
     def _is_token(cls, value: str) -> str:
         if not is_token(value):
+            raise ValueError
+        return value
+
+    @field_validator("slos", "limits_file")
+    @classmethod
+    def _is_there(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None and not (value.is_dir() if info.field_name == "slos" else value.is_file()):
             raise ValueError
         return value
 
@@ -181,36 +195,12 @@ def _unknown(stored: Mapping[str, Any], config_file: Path | None) -> list[str]:
     return sorted(lines)
 
 
-class _Loader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys; here that is a mistake."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable):
-                if key in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key} is there twice", key_node.start_mark)
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
 def _read_file(path: Path, named_by: str) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError(f"{named_by}: {path} cannot be read: {reason}") from None
-    try:
-        content = yaml.load(text, _Loader)  # noqa: S506  # a SafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
-        raise SettingsError(
-            f"{path}:{where} {getattr(error, 'problem', None) or 'holds characters that YAML does not allow'}"
-        ) from None
-    if content is None:
+    document, mistakes = read_yaml(path, _MOST_BYTES)
+    if document is None or mistakes:
+        raise SettingsError("\n".join(str(each) if each.line else f"{named_by}: {each}" for each in mistakes))
+    if document.content is None:
         return {}
-    if not isinstance(content, dict):
+    if not isinstance(document.content, dict):
         raise SettingsError(f"{path} must be a mapping of settings, such as `http_port: 9464`")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in document.content.items()}

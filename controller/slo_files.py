@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from controller.core.objectives import AlertAt, Excused, Objective, Phase, Tier
-from controller.yaml_files import Mistake, Read, Written, read_as, wrong
+from controller.yaml_files import Mistake, Read, Written, fits, read_as, wrong
 from subjects.tokens import TOKEN_RULE, CapabilityId, capability_id, is_token
 from subjects.versions import is_range
 
@@ -26,17 +26,8 @@ _MOST_BYTES = 64 * 1024
 _SAME = 1e-9
 
 
-def _a(fits: object) -> AfterValidator:
-    def check(value: str) -> str:
-        if not fits(value):  # type: ignore[operator]
-            raise ValueError
-        return value
-
-    return AfterValidator(check)
-
-
-Token = Annotated[str, _a(is_token)]
-Line = Annotated[str, Field(min_length=1, max_length=256), _a(str.isprintable)]
+Token = Annotated[str, AfterValidator(fits(is_token))]
+Line = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(fits(str.isprintable))]
 Milliseconds = Annotated[float, Field(gt=0, le=86_400_000, allow_inf_nan=False)]
 _MS_RULE = "a number of milliseconds above 0 and at most 86400000, which is a day"
 _LINE_RULE = "a text of 1 to 256 characters in one line"
@@ -47,7 +38,7 @@ class CapabilityPart(Written):
 
     verb: Token = Field(description=TOKEN_RULE)
     name: Token = Field(description=TOKEN_RULE)
-    version: Annotated[str, _a(is_range)] | None = Field(
+    version: Annotated[str, AfterValidator(fits(is_range))] | None = Field(
         default=None, description='a range of versions, such as ">=1,<2" or "^1.2"'
     )
 
@@ -64,7 +55,7 @@ class LatencyPart(Written):
         given = [(name, value) for name, value in self if value is not None]
         for (lower, low), (upper, high) in pairwise(given):
             if high < low:
-                wrong(upper, f"must be at least {lower}, which is {low:g}, and not {high:g}")
+                wrong(f"must be at least {lower}, which is {low:g}, and not {high:g}", upper)
         return self
 
 
@@ -110,14 +101,13 @@ class SloPart(Written):
         pct, available = self.error_budget.monthly_pct, self.availability
         latencies = [value for _, value in self.latency if value is not None]
         if not latencies and available is None and pct is None:
-            wrong("latency", "or slo.availability must say something; so far nothing is asked")
+            wrong("or slo.availability must say something; so far nothing is asked", "latency")
         if pct is not None and available is not None and pct / 100 > 1 - available.target + _SAME:
-            most = 100 * (1 - available.target)
-            wrong("error_budget.monthly_pct", f"must be at most {most:g}, since availability.target is "
-                  f"{available.target:g}, and not {pct:g}")  # fmt: skip
+            most = f"{100 * (1 - available.target):g}, since availability.target is {available.target:g}"
+            wrong(f"must be at most {most}, and not {pct:g}", "error_budget", "monthly_pct")
         if latencies and self.timeout_ms is not None and self.timeout_ms < latencies[-1]:
-            wrong("timeout_ms", f"must be at least {latencies[-1]:g}, the slowest that latency allows, "
-                  f"and not {self.timeout_ms}")  # fmt: skip
+            least = f"{latencies[-1]:g}, the slowest that latency allows"
+            wrong(f"must be at least {least}, and not {self.timeout_ms}", "timeout_ms")
         return self
 
 
@@ -145,9 +135,9 @@ class EnforcementPart(Written):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.grace_period_days and self.since is None:
-            wrong("since", "is missing; it must be the day that grace_period_days counts from, such as 2026-11-01")
+            wrong("is missing; it must be the day that grace_period_days counts from, such as 2026-11-01", "since")
         if self.exceptions and self.phase == "enforce":
-            wrong("exceptions", "count for nothing in phase enforce; take them out, or make it phase: exceptions")
+            wrong("count for nothing in phase enforce; take them out, or make it phase: exceptions", "exceptions")
         return self
 
 

@@ -7,7 +7,7 @@ A field's description completes the sentence "must be …". It refuses to know w
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_args
@@ -66,9 +66,20 @@ class Read(NamedTuple, Generic[M]):
     document: Document | None = None
 
 
-def wrong(field: str, text: str) -> NoReturn:
-    """Refuse, in a model's validator, what ``field`` of this model says."""
-    raise PydanticCustomError("wrong", "{text}", {"text": text, "field": field})
+def fits(rule: Callable[[str], bool]) -> Callable[[str], str]:
+    """A validator of texts by ``rule``; what it wants is told by the field's description."""
+
+    def check(value: str) -> str:
+        if not rule(value):
+            raise ValueError
+        return value
+
+    return check
+
+
+def wrong(text: str, *place: str | int) -> NoReturn:
+    """Refuse, in a model's validator, what stands at ``place`` within it."""
+    raise PydanticCustomError("wrong", "{text}", {"text": text, "place": place})
 
 
 def shown_place(place: Place) -> str:
@@ -94,12 +105,13 @@ def read_as(path: Path, model: type[M], most_bytes: int) -> Read[M]:
     document, mistakes = read_yaml(path, most_bytes)
     if document is None:
         return Read(None, mistakes)
-    if not isinstance(document.content, Mapping):
-        keys = " and ".join(f"`{name}:`" for name, field in model.model_fields.items() if field.is_required())
-        found = "empty" if document.content is None else shown(document.content)
-        return Read(None, [document.mistake((), f"must be a mapping with {keys}, not {found}")], document)
+    keys = " and ".join(f"`{name}:`" for name, field in model.model_fields.items() if field.is_required())
+    content = {} if document.content is None and not keys else document.content
+    if not isinstance(content, Mapping):
+        keys = keys or " or ".join(f"`{name}:`" for name in model.model_fields)
+        return Read(None, [document.mistake((), f"must be a mapping with {keys}, not {shown(content)}")], document)
     try:
-        value = model.model_validate(document.content)
+        value = model.model_validate(content)
     except ValidationError as error:
         mistakes += [_mistake(document, model, each) for each in error.errors(include_url=False)]
         return Read(None, sorted(mistakes, key=lambda each: each.line), document)
@@ -179,7 +191,7 @@ def _mistake(document: Document, model: type[Written], error: ErrorDetails) -> M
     if error["type"] == "invalid_key":  # a number, which is not known either
         place = (*place[:-1], str(place[-1]))
     if error["type"] == "wrong":
-        return document.mistake((*place, error["ctx"]["field"]), error["ctx"]["text"])
+        return document.mistake((*place, *error["ctx"]["place"]), error["ctx"]["text"])
     known = _fields(model, place[:-1])
     field = known.get(str(place[-1]))
     if error["type"] in ("extra_forbidden", "invalid_key"):

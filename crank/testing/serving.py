@@ -21,8 +21,8 @@ from crank.testing.streams import MemoryStreams
 from workers import DeclarationError, Worker
 from workers.runtime import Running
 
-# Settings of whoever runs the tests are none of theirs.
-_NOBODYS_VARIABLES = "CRANK_TESTING_IGNORES_"
+# Settings of whoever runs the tests are none of theirs, nor are the objectives and limits of the folder they run in.
+_NOBODYS: dict[str, Any] = {"_env_prefix": "CRANK_TESTING_IGNORES_", "slos": None, "limits_file": None}
 
 
 class Settings(TypedDict, total=False):
@@ -61,7 +61,7 @@ async def serving(
     _check(workers, overrides or {})
     exchange = Exchange()
     streams = MemoryStreams(MemoryBus(exchange))
-    values: dict[str, Any] = {**settings, "drain_timeout_s": drain_timeout_s, "_env_prefix": _NOBODYS_VARIABLES}
+    values: dict[str, Any] = {**settings, **_NOBODYS, "drain_timeout_s": drain_timeout_s}
     controller = Controller(ControllerSettings(**values))
     prefix = controller.settings.prefix
     async with AsyncExitStack() as stack:

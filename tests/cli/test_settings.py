@@ -74,12 +74,12 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path, monkeypatc
     ("text", "said"),
     [
         ("- a\n", "must be a mapping of settings"),
-        ("a: [", "line 1, column 5"),
+        ("a: [", "crank.yaml:1: column 5: "),
         ("replicas: 1\nreplicas: 2\n", "replicas is there twice"),
         ("heartbeat_interval_s: .nan", "heartbeat_interval_s must be a number of seconds"),
         ("1: 2", "1 is not a setting"),
         ("log_level: loud", "log_level must be one of: debug"),
-        ("a: \x07", "characters that YAML does not allow"),
+        ("a: \x07", "a character that YAML does not allow"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_where_and_why(tmp_path: Path, text: str, said: str) -> None:

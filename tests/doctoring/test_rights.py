@@ -89,7 +89,7 @@ async def test_what_each_role_is_said_to_need_is_enough(start_server: StartServe
     async def fail() -> None:
         raise WorkerError("as it should")
 
-    controller = Controller(ControllerSettings(nats_url=signed_in(server, "controller"), http_port=0))
+    controller = Controller(ControllerSettings(nats_url=signed_in(server, "controller"), http_port=0, slos=None))
     stop = asyncio.Event()
     await controller.start()
     serving = asyncio.create_task(worker.serve(signed_in(server, "worker"), stop=stop))

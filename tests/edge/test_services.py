@@ -197,7 +197,7 @@ async def test_more_capabilities_than_one_message_carries_are_cut_and_the_rest_i
     """Each answer stays within ``max_payload``, is filled, and says how many endpoints are missing."""
     server = NatsServer(tmp_path / "small", max_payload=65_536)
     await server.start()
-    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0))
+    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, slos=None))
     await controller.start()
     bus = await Bus.connect(server.url, name="caller")
     for worker_id in ("w-1", "w-2"):

@@ -38,7 +38,7 @@ async def start_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Async
 
 
 async def _refused(server: NatsServer) -> str:
-    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0))
+    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, slos=None))
     try:
         with pytest.raises(BusError) as caught:
             await controller.start()
@@ -78,7 +78,7 @@ async def test_a_full_store_is_told_by_the_limits_that_fill_it(start_server: Sta
 async def test_replicas_on_a_single_server_are_told_by_the_setting(start_server: StartServer) -> None:
     """Three replicas need a cluster."""
     server = await start_server()
-    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, replicas=3))
+    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, slos=None, replicas=3))
     with pytest.raises(BusError, match="set replicas to 1"):
         await controller.start()
     await controller.stop()
@@ -95,6 +95,6 @@ async def test_a_server_that_takes_only_small_messages_is_refused_by_name(start_
 async def test_the_smallest_server_that_will_do_does(start_server: StartServer) -> None:
     """At the number that the refusal names, a controller starts."""
     server = await start_server(max_payload=65_536)
-    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0))
+    controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, slos=None))
     await controller.start()
     await controller.stop()

@@ -40,7 +40,7 @@ def serving(request: pytest.FixtureRequest, tmp_path: Path) -> Serving:
             caller = await Bus.connect(server.url, name="caller")
             client = await stack.enter_async_context(await Client.on(caller))
             stack.push_async_callback(caller.flush)
-            controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, **settings))
+            controller = Controller(ControllerSettings(nats_url=server.url, http_port=0, slos=None, **settings))
             stack.push_async_callback(controller.stop)
             await controller.start()
             for worker in workers:

@@ -1,0 +1,75 @@
+"""Owns what the file of rate limits may say, and what it comes to: ``limits.yaml``.
+
+It refuses to know how a rate is kept, and who watches the file. ``controller.edge.rules_watch`` and ``crank slo check``
+call ``load_rates``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from controller.core.objectives import Rate, Rates
+from controller.yaml_files import Mistake, Written, fits, read_as, wrong
+
+# Some ten thousand callers.
+_MOST_BYTES = 1024 * 1024
+
+PerSecond = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Burst = Annotated[float, Field(ge=1, le=1e9, allow_inf_nan=False)]
+_PER_S_RULE = "a number of requests a second above 0"
+_BURST_RULE = "a number of requests that may come at once, 1 or more"
+
+
+class RatePart(Written):
+    """How much, in the long run and at once."""
+
+    rate_per_s: PerSecond = Field(description=_PER_S_RULE)
+    burst: Burst = Field(description=_BURST_RULE)
+
+    def rate(self) -> Rate:
+        """As the core has it."""
+        return Rate(self.rate_per_s, self.burst)
+
+
+class CallerPart(RatePart):
+    """And who."""
+
+    caller: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(fits(str.isprintable))] = Field(
+        description="the identity of a caller, a text of 1 to 256 characters in one line"
+    )
+
+
+class LimitsFile(Written):
+    """The file."""
+
+    default: RatePart | None = Field(default=None, description="a mapping of rate_per_s and burst")
+    callers: list[CallerPart] = Field(default=[], description="a list of {caller, rate_per_s, burst}")
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        seen: set[str] = set()
+        for at, each in enumerate(self.callers):
+            if each.caller in seen:
+                wrong(f"is {each.caller}, who is there already; keep one of the two", "callers", at, "caller")
+            seen.add(each.caller)
+        return self
+
+
+class LoadedRates(NamedTuple):
+    """What the file says; None where it is broken."""
+
+    rates: Rates | None
+    mistakes: list[Mistake]
+
+
+def load_rates(path: Path) -> LoadedRates:
+    """The rates in this file. Never raises."""
+    read = read_as(path, LimitsFile, _MOST_BYTES)
+    if read.value is None:
+        return LoadedRates(None, read.mistakes)
+    default, callers = read.value.default, read.value.callers
+    rates = Rates(default.rate() if default is not None else None, {each.caller: each.rate() for each in callers})
+    return LoadedRates(rates, [])

@@ -119,7 +119,7 @@ def decode(raw: bytes) -> dict[CapabilityId, Measured]:
         raise ValueError(f"it is larger than {_MAX_BYTES // 1024 // 1024} MiB")
     try:
         file = msgspec.json.decode(raw, type=_File)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(str(error)) from None
     for name, measured in file.capabilities.items():
         if not is_capability(name):

@@ -158,9 +158,13 @@ class Subjects:
         """``crank.event.<kind>.<name>``: a change of state, such as ``worker.joined``."""
         return f"{self._one('event', kind, 'event kind')}.{_token(name, 'event name')}"
 
-    def slo(self, controller_id: ControllerId, boot: str, minute: int) -> str:
-        """``crank.slo.<controller_id>.<boot>.<minute>``: objective counts; ``minute`` is minutes since 1970."""
-        return f"{self._one('slo', controller_id, 'controller id')}.{_token(boot, 'boot id')}.{minute:d}"
+    def slo(self, controller_id: str, boot: str, number: int, *, day: bool = False) -> str:
+        """``crank.slo.<controller_id>.<boot>.<minute>``: objective counts; ``minute`` is minutes since 1970.
+
+        With ``day`` the totals of a day since 1970: ``crank.slo.<controller_id>.<boot>.d<day>``.
+        """
+        kind = "d" if day else ""
+        return f"{self._one('slo', controller_id, 'controller id')}.{_token(boot, 'boot id')}.{kind}{number:d}"
 
     def may_reply(self, reply: str) -> bool:
         """Whether an answer may be published on ``reply``, which a stranger chose.

@@ -1,0 +1,186 @@
+"""Owns what every request's end counts for: each objective's counts, and how each capability stands with it.
+
+A request costs a few additions here, and nothing where nothing is asked. ``lives`` calls ``Measured.count``; what the
+counts come to is found every few seconds by ``counting``, and read by whoever decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from controller.core import quantiles
+from controller.core.burn import Standing
+from controller.core.objectives import Objective
+from controller.core.quantiles import Bins, bin_of
+from controller.core.windows import MINUTES_A_DAY, Windows
+from subjects.answers import Frame, Result
+from subjects.errors import ErrorKind, Refusal
+from subjects.slo_counts import Totals
+from subjects.tokens import CapabilityId
+
+if TYPE_CHECKING:
+    from controller.core.world import Life, Outcome
+
+# Whose fault it is not the caller's. A worker that says 4xx means the caller, too.
+_BAD = frozenset(
+    {
+        ErrorKind.WORKER_ERROR,
+        ErrorKind.WORKER_PROTOCOL,
+        ErrorKind.WORKER_LOST,
+        ErrorKind.NO_WORKER,
+        ErrorKind.OVERLOADED,
+        ErrorKind.STORE_UNAVAILABLE,
+        ErrorKind.POLICY_UNAVAILABLE,
+        ErrorKind.DEADLINE,
+    }
+)
+_NEVER = float("inf")
+# Versions whose place in the objective's range is remembered; workers may register any number.
+_MOST_VERSIONS = 1000
+
+
+class Measured:
+    """One capability with an objective. Its counts since the last ``fold`` are plain numbers."""
+
+    __slots__ = (
+        "_asked_ms",
+        "_bad",
+        "_bins",
+        "_objective",
+        "_requests",
+        "_served",
+        "_slow",
+        "_speaks",
+        "_target_ms",
+        "alerted",
+        "better_at",
+        "day",
+        "minute",
+        "standing",
+        "told",
+        "windows",
+    )
+
+    def __init__(self, objective: Objective, windows: Windows | None = None) -> None:
+        self.windows = windows if windows is not None else Windows()
+        self.standing = self.told = Standing.UNMEASURED
+        """How it stands, and how everybody was told that it does."""
+        self.better_at: float | None = None
+        """Since when it does better than ``standing``."""
+        self.alerted: set[tuple[int, float]] = set()
+        """Month, and share of its budget that an alert was sent for."""
+        self.minute = self.day = (-1, Totals())
+        """What this process counted in the present minute and on this day."""
+        self._requests = self._bad = self._served = self._slow = 0
+        self._bins: Bins = {}
+        self.objective = objective
+
+    @property
+    def objective(self) -> Objective:
+        """What is asked; counts stay when it changes."""
+        return self._objective
+
+    @objective.setter
+    def objective(self, objective: Objective) -> None:
+        self._objective = objective
+        self._target_ms = objective.target_ms or _NEVER
+        self._asked_ms = objective.target_ms or objective.timeout_ms or 0
+        self._speaks: dict[str, bool] | None = None if objective.version is None else {}
+
+    def count(self, life: Life, outcome: Outcome, now: float) -> None:
+        """Count a request that ends now, unless it says nothing of the capability."""
+        if self._speaks is not None and not self._is_meant(life):
+            return
+        kind = type(outcome)
+        if kind is Result or kind is Frame:
+            took_ms = (now - life.arrived_at) * 1000
+            self._requests += 1
+            self._served += 1
+            if took_ms > self._target_ms:
+                self._slow += 1
+            index = bin_of(took_ms)
+            self._bins[index] = self._bins.get(index, 0) + 1
+        elif kind is Refusal and not life.request.headers.dry_run:
+            self._refused(life, outcome)  # type: ignore[arg-type]  # it is one
+
+    def _refused(self, life: Life, refusal: Refusal) -> None:
+        if refusal.kind not in _BAD:
+            return
+        self._requests += 1
+        if refusal.kind is ErrorKind.WORKER_ERROR and 400 <= (refusal.worker_code or 0) < 500:
+            return
+        patience_ms = life.request.headers.timeout_ms
+        if refusal.kind is ErrorKind.DEADLINE and patience_ms is not None and patience_ms < self._asked_ms:
+            self._requests -= 1  # it asked for more than the objective promises
+            return
+        self._bad += 1
+
+    def _is_meant(self, life: Life) -> bool:
+        """Whether the objective speaks of the version that was chosen; of what came to nobody it does."""
+        if life.chosen is None or self._speaks is None:
+            return True
+        version = life.chosen.spec.version
+        known = self._speaks.get(version)
+        if known is None:
+            if len(self._speaks) >= _MOST_VERSIONS:
+                self._speaks.clear()
+            known = self._speaks[version] = self._objective.speaks_of(version)
+        return known
+
+    def fold(self, minute: int) -> None:
+        """Put what was counted since the last time into ``minute``, and into its day."""
+        self.windows.advance(minute)
+        minute = self.windows.minutes.newest
+        if not self._requests:
+            return
+        new = Totals(self._requests, self._bad, self._served, self._slow, self._bins)
+        self._requests = self._bad = self._served = self._slow = 0
+        self._bins = {}
+        day = minute // MINUTES_A_DAY
+        self.windows.add_minute(minute, new)
+        self.windows.add_day(day, new)
+        self.minute = (minute, _sum(self.minute[1], new) if self.minute[0] == minute else new)
+        self.day = (
+            day,
+            _sum(self.day[1], new, histogram=False) if self.day[0] == day else _sum(Totals(), new, histogram=False),
+        )
+
+
+def _sum(before: Totals, new: Totals, *, histogram: bool = True) -> Totals:
+    bins: Bins = {}
+    if histogram:
+        bins = dict(before.ms)
+        quantiles.add(bins, new.ms)
+    return Totals(
+        before.requests + new.requests,
+        before.bad + new.bad,
+        before.served + new.served,
+        before.slow + new.slow,
+        bins,
+    )
+
+
+class Compliance:
+    """Every capability with an objective, and how it stands."""
+
+    def __init__(self) -> None:
+        self.measured: dict[CapabilityId, Measured] = {}
+        self.controllers = 1
+        """Controllers that live, this one included."""
+
+    def burning(self, capability: CapabilityId) -> Standing:
+        """How a capability stands; ``UNMEASURED`` where nothing is asked of it."""
+        measured = self.measured.get(capability)
+        return measured.standing if measured is not None else Standing.UNMEASURED
+
+    def adopt(self, objectives: Mapping[CapabilityId, Objective], strangers: dict[CapabilityId, Windows]) -> None:
+        """Ask this from now on. ``strangers`` are what others counted where nothing was asked here."""
+        for capability in self.measured.keys() - objectives.keys():
+            del self.measured[capability]
+        for capability, objective in objectives.items():
+            measured = self.measured.get(capability)
+            if measured is None:
+                self.measured[capability] = Measured(objective, strangers.pop(capability, None))
+            elif measured.objective != objective:
+                measured.objective = objective

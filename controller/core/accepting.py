@@ -11,7 +11,7 @@ from collections.abc import Generator
 from controller.core import claim_refusals, refusals
 from controller.core.commands import Put, Reply, Step, Store, Tell
 from controller.core.events import Free, GivenUp, Held, LifeEvent, Lost, Unsure, Won
-from controller.core.front import front
+from controller.core.front import front, limited
 from controller.core.keyed import RELEASE
 from controller.core.securing import LINGER, LOOK, Again, found
 from controller.core.stored import Appended, AppendJob, DropDead
@@ -22,7 +22,7 @@ from subjects.errors import Refusal
 
 def submit(life: Life, world: World) -> Steps:
     """Accept a request durably, once: record, message, mark, and only then the reply."""
-    refusal = yield from front(life, world)
+    refusal = limited(life, world) or (yield from front(life, world))
     if refusal is not None:
         return refusal
     key = life.request.headers.idempotency_key

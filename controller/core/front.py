@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from controller.core import refusals
+from controller.core import crowd_refusals, refusals
 from controller.core.commands import Ask, Step
 from controller.core.events import LifeEvent, VerdictReached
 from controller.core.model import Verdict
@@ -15,6 +15,13 @@ from controller.core.world import Life, World
 from subjects.errors import Refusal
 
 ASK = Ask()
+
+
+def limited(life: Life, world: World) -> Refusal | None:
+    """Why its caller has to wait before it asks for more, or None."""
+    rates, caller = world.rules.rates, life.request.caller
+    short = world.buckets.take(caller, rates, world.controllers, world.now)
+    return crowd_refusals.rate_limited(caller, short[0].per_s, short[1]) if short is not None else None
 
 
 def front(life: Life, world: World) -> Generator[Step, LifeEvent | None, Refusal | None]:

@@ -20,12 +20,13 @@ import msgspec
 
 from controller.core import pricing
 from controller.core.commands import Command, Publish
-from controller.core.fleet import INFINITE, LAST, UNPROVEN, Offer
-from controller.core.latency import ESTIMATE_DECAY_S, P95_DEVIATIONS
+from controller.core.fleet import INFINITE, LAST, UNPROVEN, Offer, Worker
+from controller.core.latency import P95_DEVIATIONS
 from controller.core.objectives import Objective
 from controller.core.pools import Group, Pool
 from controller.core.timers import Timers
 from subjects.answers import Fault
+from subjects.manifests import Bid
 
 if TYPE_CHECKING:
     from controller.core.registry import Registry
@@ -82,6 +83,13 @@ def _meets(offer: Offer, asked: Objective, now: float) -> bool:
     return not asked.p50_ms or known.mean_ms <= asked.p50_ms
 
 
+def forgive(offer: Offer) -> None:
+    """Hold nothing against it any more: another process serves it."""
+    offer.good = offer.bad = 0.0
+    offer.demoted, offer.demoted_at = False, -INFINITE
+    offer.ejections, offer.ejected_until = 0, 0.0
+
+
 def _can_spare_one(group: Group) -> bool:
     return (group.eligible - 1) * 2 >= len(group.offers)
 
@@ -106,12 +114,13 @@ class Health:
         offer.latency.observe(took_ms, now)
         self._count(offer, 1.0, 0.0, now)
         was = offer.tier
-        group = self._registry.groups.get(offer.capability)
-        if was < UNPROVEN and group is not None:
-            group.service.observe(took_ms, now)
+        if was < UNPROVEN:
+            group = self._registry.groups.get(offer.capability)
+            if group is not None:
+                group.service.observe(took_ms, now)
         self._enter(offer, now)
         if offer.tier == LAST != was:
-            self._watch(offer, now + ESTIMATE_DECAY_S)
+            self.schedule(offer, now)
 
     def faulted(self, offer: Offer, fault: Fault, took_ms: float, now: float) -> None:
         """It reported an error; one that is the caller's is no failure."""
@@ -147,9 +156,8 @@ class Health:
             offer.demoted, offer.demoted_at = True, now
         self._enter(offer, now)
         if (hopeless or relapsed) and not offer.ejected_until and group is not None and _can_spare_one(group):
-            self._eject(offer, share, now)
-        elif not offer.ejected_until:
-            self._watch(offer, now + MEMORY_S * math.log(offer.bad / FORGIVEN_BAD))
+            self._eject(offer, now)
+        self.schedule(offer, now)
 
     def _enter(self, offer: Offer, now: float) -> None:
         place(offer, now)
@@ -160,13 +168,12 @@ class Health:
         kept = math.exp((offer.judged_at - now) / MEMORY_S)
         offer.good, offer.bad, offer.judged_at = offer.good * kept + good, offer.bad * kept + bad, now
 
-    def _eject(self, offer: Offer, share: float, now: float) -> None:
+    def _eject(self, offer: Offer, now: float) -> None:
         for_s = min(LONGEST_EJECTION_S, EJECTION_S * 2.0**offer.ejections)
         offer.ejections += 1
         offer.ejected_until = now + for_s
-        self._watch(offer, offer.ejected_until)
         self._registry.refresh_offer(offer)
-        self._tell("ejected", offer, {"for_s": for_s, "failed_pct": round(100 * share, 1)})
+        self._tell("ejected", offer, {"for_s": for_s, "failed_pct": round(100 * offer.bad_share, 1)})
 
     def restore_one(self, pool: Pool, now: float) -> bool:
         """Have one that is ejected back where nobody else is left; whether there was one."""
@@ -181,47 +188,67 @@ class Health:
         offer.ejected_until = 0.0
         offer.good = offer.bad = 0.0
         offer.demoted, offer.demoted_at = False, now
-        place(offer, now)
         self._tell("restored", offer, {})
-        self._watch_bid(offer)
-        if self._registry.refresh_offer(offer):
-            self._freed([offer])
+        self.replace(offer, now)
+
+    def renew_bids(self, worker: Worker, bids: dict[str, float | Bid], now: float) -> None:
+        """It bids anew for some of its capabilities; the bids for the others go on."""
+        for offer in worker.offers:
+            bid = bids.get(offer.capability)
+            if bid is None:
+                continue
+            if isinstance(bid, Bid) and bid == offer.bid:
+                offer.bid_ends = pricing.ends(bid, now)  # the same terms for longer
+            elif bid != offer.bid:
+                self._reprice(offer, bid, now)
+
+    def _reprice(self, offer: Offer, bid: float | Bid | None, now: float) -> None:
+        """Have another bid hold. Who could not afford it may now, and the other way round."""
+        group = self._registry.groups[offer.capability]
+        group.discard(offer)
+        pricing.take_bid(offer, bid, now)
+        place(offer, now)
+        group.add(offer)
+        self.replace(offer, now)
 
     def review(self, offer: Offer, now: float) -> None:
         """Some of what was held against it may be old by now, or its bid over."""
+        if self._registry.workers.get(offer.worker.id) is not offer.worker or offer not in offer.worker.offers:
+            return
+        if now >= offer.bid_ends:
+            self._reprice(offer, pricing.declared_bid(offer), now)
         if offer.ejected_until:
             if now >= offer.ejected_until:
                 self.restore(offer, now)
             else:
-                self._watch(offer, offer.ejected_until)
+                self.schedule(offer, now)
             return
-        if now >= offer.bid_ends:
-            pricing.end_bid(offer)
         self._count(offer, 0.0, 0.0, now)
         # The timer may be early by the last bit.
         if offer.demoted and offer.bad <= FORGIVEN_BAD * 1.001:
-            offer.demoted = False
-            offer.demoted_at = now
+            offer.demoted, offer.demoted_at = False, now
         if now - offer.demoted_at >= RELAPSE_S:
             offer.ejections = 0
         self.replace(offer, now)
 
     def replace(self, offer: Offer, now: float) -> None:
-        """Put it where it belongs by now."""
+        """Put it where it belongs by now; whoever waits thinks again."""
         place(offer, now)
-        if offer.demoted:
-            self._watch(offer, now + MEMORY_S * math.log(max(1.01, offer.bad / FORGIVEN_BAD)))
-        else:
-            self._watch_bid(offer)
+        self.schedule(offer, now)
         if self._registry.refresh_offer(offer) or offer.free:
             self._freed([offer])
 
-    def _watch_bid(self, offer: Offer) -> None:
-        if offer.bid_ends != INFINITE:
-            self._watch(offer, offer.bid_ends)
-
-    def _watch(self, offer: Offer, due: float) -> None:
-        self._timers.set(Review(offer), min(due, offer.bid_ends))
+    def schedule(self, offer: Offer, now: float) -> None:
+        """Have it looked at when something about it ends."""
+        due = offer.bid_ends
+        if offer.ejected_until:
+            due = min(due, offer.ejected_until)
+        elif offer.demoted:
+            due = min(due, now + MEMORY_S * math.log(max(1.0, offer.bad / FORGIVEN_BAD)) + 0.001)
+        elif offer.tier == LAST:
+            due = min(due, offer.latency.settles_at(now) or INFINITE)
+        if due != INFINITE:
+            self._timers.set(Review(offer), due)
 
     def _tell(self, name: str, offer: Offer, more: dict[str, float]) -> None:
         body = {

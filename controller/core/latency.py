@@ -76,3 +76,9 @@ class Latency:
         tail = self.mean_ms + TAIL_DEVIATIONS * self.dev_ms
         recent = self.last_ms if self.last_ms < self.before_ms else self.before_ms
         return recent if recent > tail and now - self.at < ESTIMATE_DECAY_S else tail
+
+    def settles_at(self, now: float) -> float | None:
+        """When two slow answers in a row are old, where they count."""
+        recent = min(self.last_ms, self.before_ms)
+        counts = recent > self.mean_ms + TAIL_DEVIATIONS * self.dev_ms and now - self.at < ESTIMATE_DECAY_S
+        return self.at + ESTIMATE_DECAY_S if counts else None

@@ -1,7 +1,8 @@
 """Owns a request's life, from arrival to its one terminal reply, as a generator that reads from top to bottom.
 
 It yields what it needs (a ``Step``) and is sent what came of it. It awaits nothing and touches nothing: ``router``
-runs it in production, in the simulation and in a replay alike. Refusals come in the contract's order: policy 403,
+runs it in production, in the simulation and in a replay alike. Refusals come in the contract's order: a caller over
+its rate 429, policy 403,
 offered 404, input 400 or 422, key, match 412, availability 503.
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from controller.core import accepting, jobs, resolving
 from controller.core.dispatching import dispatch
 from controller.core.events import Held
-from controller.core.front import front, judged
+from controller.core.front import front, judged, limited
 from controller.core.keyed import keyed
 from controller.core.model import Action
 from controller.core.world import Life, Steps, World
@@ -21,6 +22,9 @@ from controller.core.world import Life, Steps, World
 def live(life: Life, world: World) -> Steps:
     """Run one request; returns how it ended. At most one dispatch is out at any time."""
     request = life.request
+    over = limited(life, world)
+    if over is not None:
+        return over
     verdict = world.verdicts.get(request.caller, request.capability, world.now)
     # Nearly always it is known, and then nothing has to be waited for.
     refusal = judged(life, world, verdict) if verdict is not None else (yield from front(life, world))

@@ -51,7 +51,7 @@ from controller.core.flights import Flights
 from controller.core.health import Health
 from controller.core.life import LIVES
 from controller.core.model import Request
-from controller.core.pools import Group
+from controller.core.pools import Group, Pool
 from controller.core.pulls import Pulls
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
@@ -267,6 +267,10 @@ class Lives:
         world = self.world
         self._lives.remove(life)
         action = life.request.action
+        if action == "request":
+            measured = world.compliance.measured.get(life.request.capability)
+            if measured is not None:
+                measured.count(life, outcome, world.now)
         if action != "job":
             self._out.append(records.reply_of(life, outcome, world))
         if action in ("request", "submit", "job"):
@@ -332,7 +336,8 @@ class Lives:
     def _wake(self, offers: list[Offer]) -> None:
         """Let those who wait for one of these offers choose again, the longest waiting first."""
         for offer in offers:
-            while (life := self._waiting.next_for(offer)) is not None:
+            declined: list[Pool] = []
+            while (life := self._waiting.next_for(offer, declined)) is not None:
                 self._resume(life, WOKEN)
                 if life.waiting is not None:
-                    break  # it would rather wait for another one, and so would whoever is less urgent
+                    declined.append(life.waiting)

@@ -139,6 +139,8 @@ class Membership:
         known = before is not None and before.state is not State.GONE
         restarted = before is not None and before.is_another(entry.manifest.instance)
         worker = registry.accept(entry.manifest, entry.digest, entry.seq, self._world.now, heard=heard)
+        for offer in worker.offers:
+            self._world.health.schedule(offer, self._world.now)
         if drains:
             self._presence.draining(worker)
         self._presence.watch(worker)
@@ -301,6 +303,8 @@ class Membership:
         changed = worker.capacity != beat.capacity
         worker.capacity = beat.capacity
         self._presence.heard(worker, draining=beat.draining)
+        if beat.bids:
+            self._world.health.renew_bids(worker, beat.bids, self._world.now)
         if changed:
             self._presence.freed(self._registry.refresh(worker))
         if worker.seq == 0 and event.worker_id not in self._joining:

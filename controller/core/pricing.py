@@ -13,34 +13,29 @@ from subjects.manifests import Bid
 _MOST = 1e200
 
 
+def ends(bid: float | Bid | None, now: float) -> float:
+    """When a bid that is made now is over."""
+    lasting_s = bid.valid_s if isinstance(bid, Bid) else None
+    return INFINITE if lasting_s is None else now + lasting_s
+
+
+def declared_bid(offer: Offer) -> float | Bid | None:
+    """The bid of the manifest, unless it was one for a while."""
+    declared = offer.spec.slo_bid
+    return None if isinstance(declared, Bid) and declared.valid_s is not None else declared
+
+
 def take_bid(offer: Offer, bid: float | Bid | None, now: float) -> None:
     """Have ``bid`` hold from now on, and until it ends."""
-    offer.bid = bid
-    lasting_s = bid.valid_s if isinstance(bid, Bid) else None
-    offer.bid_ends = INFINITE if lasting_s is None else now + lasting_s
-    _enter(offer)
-
-
-def end_bid(offer: Offer) -> None:
-    """Its time is over: what the manifest declares holds again, unless that is what has ended."""
-    declared = offer.spec.slo_bid
-    offer.bid = declared if not isinstance(declared, Bid) or declared.valid_s is None else None
-    offer.bid_ends = INFINITE
-    _enter(offer)
-
-
-def _enter(offer: Offer) -> None:
-    bid, declared = offer.bid, offer.spec.cost_tokens_per_invocation
-    offer.price = declared
+    offer.bid, offer.bid_ends = bid, ends(bid, now)
+    offer.price = compared = offer.spec.cost_tokens_per_invocation
     if isinstance(bid, Bid):
         if bid.budget_tokens is not None:
             offer.price = bid.budget_tokens
         if bid.latency_ms is not None:
             offer.latency.promised_ms = bid.latency_ms
         compared = offer.price
-    elif bid is None:
-        compared = declared
-    else:
-        compared = declared / bid if bid else _MOST  # who bids nothing wants no work
+    elif bid is not None:
+        compared = compared / bid if bid else _MOST  # who bids nothing wants no work
     # Equal offers are equal, whatever the last digits of a division say.
     offer.rank = min(float(f"{compared:.6g}"), _MOST)

@@ -69,6 +69,8 @@ class Registry:
         if another:
             worker.capacity = worker.in_flight_reported = None
             worker.beat_seq = 0
+            for offer in worker.offers:
+                health.forgive(offer)
         if heard:
             self.touch(worker, now)
             worker.state = State.ALIVE

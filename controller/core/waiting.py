@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Container
 from itertools import count
 
 from controller.core.admission import due_at
@@ -41,11 +42,14 @@ class Waiting:
         life.waiting = life.place = None
         life.queued_s += self._world.now - life.waiting_since
 
-    def next_for(self, offer: Offer) -> Life | None:
-        """Who may choose now that ``offer`` is free, taken out of its queue; None when nobody can use it."""
+    def next_for(self, offer: Offer, declined: Container[Pool]) -> Life | None:
+        """Who may choose now that ``offer`` is free, taken out of its queue; None when nobody can use it.
+
+        Whoever is first in a pool of ``declined`` would rather wait for another one, and so would those behind.
+        """
         first: Place | None = None
         for pool in self._registry.groups[offer.capability].pools.values():
-            if pool.queue and pool.free and offer in pool.members:
+            if pool.queue and pool.free and offer in pool.members and pool not in declined:
                 place = _first_who_can_use(pool)
                 if place is not None and (first is None or place < first):
                     first = place

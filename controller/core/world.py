@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from controller.core.burn import Standing
 from controller.core.commands import Step
+from controller.core.compliance import Compliance
 from controller.core.events import LifeEvent
 from controller.core.fleet import Offer
 from controller.core.health import Health
@@ -21,6 +23,7 @@ from controller.core.model import CheckInput, Request, Timeouts, Verdict
 from controller.core.nearby import Nearby
 from controller.core.objectives import Rules
 from controller.core.pools import Place, Pool
+from controller.core.rates import Buckets
 from controller.core.registry import Registry
 from controller.core.retries import RetryBudget
 from controller.core.selection import Chance
@@ -56,6 +59,7 @@ class Limits:
 MAX_ATTACHED = 10_000
 
 
+_BURNING = (Standing.PAGE, Standing.EXHAUSTED)
 _RANKS = {"high": 0, "normal": 1, "low": 2}
 
 
@@ -70,11 +74,14 @@ class World:
     chance: Chance
     limits: Limits = field(default_factory=Limits)
     verdicts: Verdicts = field(default_factory=Verdicts)
+    buckets: Buckets = field(default_factory=Buckets)
     retries: RetryBudget = field(default_factory=RetryBudget)
     nearby: Nearby = field(default_factory=Nearby)
     rules: Rules = field(default_factory=Rules)
     wall_offset_s: float = 0.0
     """What the wall clock, seconds since 1970, is ahead of ``now``."""
+    compliance: Compliance = field(default_factory=Compliance)
+    """What is counted of each capability with an objective, and how it stands."""
     kept: KeptRecords = field(init=False)
     health: Health = field(init=False)
     """The router's, who makes it."""
@@ -97,9 +104,14 @@ class World:
         self.registry.controller_id = self.controller_id
         self.kept = KeptRecords(self.limits.cache_bytes, lambda: self.now)
 
+    @property
+    def controllers(self) -> int:
+        """Live controllers, this one included."""
+        return self.compliance.controllers
+
     def burning(self, capability: CapabilityId) -> bool:
         """Whether a capability spends its error budget so fast, or has spent so much, that something is done."""
-        return False
+        return self.compliance.burning(capability) in _BURNING
 
     @property
     def wall_s(self) -> float:

@@ -61,6 +61,18 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     worker_ms: float = 0.0
 
 
+class Aim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked of the choice, and what was expected of it."""
+
+    objective_ms: float | None = None
+    """The request's own objective or its capability's, whichever is tighter."""
+    expected_ms: float = 0.0
+    """What the slowest answers of the chosen worker took."""
+    price_tokens: float = 0.0
+    would: str = ""
+    """The suffix of the error that it would have been refused with if the objective were enforced."""
+
+
 class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What was decided about one request, and why."""
 
@@ -77,6 +89,8 @@ class DecisionRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     attempts: tuple[Attempt, ...]
     timings: Timings
     detail: str | None = None
+    aim: Aim | None = None
+    """Where there is an objective, or a price."""
     candidates: tuple[Candidate, ...] = ()
     """Filled in for a dry run."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from controller.core.admission import due_at
+from controller.core.admission import due_at, objective_of
 from controller.core.commands import Answer, Refuse
-from controller.core.model import Attempt, DecisionRecord, Status, Timings
+from controller.core.model import Aim, Attempt, DecisionRecord, Status, Timings
 from controller.core.selection import Candidate, explain
 from controller.core.world import Kept, Life, Outcome, Silent, Told, World, WouldDispatch
 from subjects.answers import Frame
@@ -59,8 +59,17 @@ def record_of(life: Life, outcome: Outcome, world: World, candidates: tuple[Cand
         tuple(attempts),
         Timings((now - start) * 1000, life.queued_s * 1000, worker_ms),
         detail,
+        _aim(life, world),
         candidates,
     )
+
+
+def _aim(life: Life, world: World) -> Aim | None:
+    group = world.registry.groups.get(life.request.capability)
+    objective_ms = objective_of(life, group) if group is not None else None
+    if objective_ms is None and not life.price:
+        return None
+    return Aim(objective_ms, round(life.expected_ms, 3), life.price, life.would)
 
 
 def _ending(outcome: Outcome) -> tuple[Status, str, str | None]:

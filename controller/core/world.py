@@ -130,6 +130,7 @@ class World:
             worker.eligible
             and offer.reachable
             and not offer.paused
+            and not offer.ejected_until
             and offer in worker.offers
             and self.registry.workers.get(worker.id) is worker
         )

@@ -20,6 +20,10 @@ def lines(record: Mapping[str, Any]) -> list[str]:
         told.append(
             _row("" if index else "candidates", f"{candidate.get('worker_id')!s:{width}}  {_judged(candidate)}")
         )
+    aim = record.get("aim") or {}
+    if aim.get("objective_ms") is not None:
+        would = f"; enforced, it would be refused: {aim['would']}" if aim.get("would") else ""
+        told.append(_row("objective", f"within {aim['objective_ms']:g} ms{would}"))
     chosen = record.get("chosen")
     told.append(_row("chosen", f"{chosen} (version {record.get('version')})" if chosen else "nobody"))
     told.append(_row("outcome", record.get("outcome")))
@@ -33,7 +37,10 @@ def _judged(candidate: Mapping[str, Any]) -> str:
     left_out = candidate.get("left_out")
     score = candidate.get("score_ms")
     judged = f"left out: {left_out}" if left_out else f"expected in {score:.1f} ms" if score is not None else "fits"
-    return f"{version}  {judged}"
+    slowest, price = candidate.get("expected_ms"), candidate.get("price_tokens")
+    if not left_out and slowest is not None:
+        judged += f" (slowest {slowest:.1f})"
+    return f"{version}  {judged}{f', {price:g} tokens' if price and not left_out else ''}"
 
 
 def _row(name: str, value: object) -> str:

@@ -71,7 +71,7 @@ class AlertPart(Written):
     threshold: float = Field(
         gt=0, le=1, description="a share of the month's budget above 0 and at most 1, such as 0.9 for nine tenths"
     )
-    channel: Token = Field(description=f"the name of a channel: {TOKEN_RULE}")
+    channel: Token = Field(description=f"the name of a channel, {TOKEN_RULE}")
 
 
 class BudgetPart(Written):
@@ -115,7 +115,7 @@ class ExceptionPart(Written):
     """For whom nothing is enforced, until the end of a day (UTC)."""
 
     caller: Line = Field(description=f"the identity of a caller, {_LINE_RULE}")
-    until: date = Field(description="a day, such as 2026-12-31; it is the last")
+    until: date = Field(description="the last day that it holds, such as 2026-12-31")
     reason: Line = Field(description=_LINE_RULE)
 
 
@@ -246,7 +246,13 @@ def _paths(places: Iterable[Path], mistakes: list[Mistake]) -> list[Path]:
         except OSError as error:
             mistakes.append(Mistake(str(place), 0, "", f"cannot be read: {error.strerror}"))
             continue
-        found += [each for each in inside if each.suffix in (SUFFIX, ".yml") or each == place]
+        for each in inside:
+            if each.suffix not in (SUFFIX, ".yml") and each != place:
+                continue
+            if each.exists() and not each.is_file():  # a pipe would be waited for
+                mistakes.append(Mistake(str(each), 0, "", "is not a file"))
+            else:
+                found.append(each)
     return list(dict.fromkeys(found))
 
 

@@ -1,0 +1,82 @@
+"""``crank slo check``: what the files of rules ask for, and everything that is wrong in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from crank.cli.endings import FAILED, say
+from crank.cli.options import json_option
+
+if TYPE_CHECKING:
+    from controller.core.objectives import Objective, Rates
+
+_SLOS, _LIMITS = Path("slos"), Path("limits.yaml")
+existing = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=existing, metavar="[PATH]...")
+@click.option("--limits", type=existing, metavar="FILE", help="A file of rate limits to check as well.")
+@json_option
+def check(paths: tuple[Path, ...], limits: Path | None, as_json: bool) -> None:
+    """Say what the SLO files in PATH, which are files or folders, ask for; and every mistake in them.
+
+    Without PATH: slos/, and limits.yaml if there is one. Exit code 1 when there is a mistake, or nothing to check.
+    """
+    from controller.limits_file import LoadedRates, load_rates
+    from controller.slo_files import load_objectives
+    from crank.cli import show
+
+    if not paths and limits is None:
+        paths = tuple(path for path in (_SLOS,) if path.is_dir())
+        limits = _LIMITS if _LIMITS.is_file() else None
+    loaded = load_objectives(*paths)
+    rates = load_rates(limits) if limits is not None else LoadedRates(None, [])
+    mistakes = [*loaded.mistakes, *rates.mistakes]
+    found = bool(loaded.files or rates.rates)
+    if as_json:
+        told = [{"file": each.file, "line": each.line, "field": each.field, "message": each.text} for each in mistakes]
+        show.json_line(
+            {
+                "ok": found and not mistakes,
+                "objectives": list(loaded.files.values()),
+                "limits": rates.rates,
+                "mistakes": told,
+            }
+        )
+    else:
+        if loaded.files:
+            _show(list(loaded.files.values()))
+        if rates.rates is not None:
+            click.echo(f"{limits}: {_told(rates.rates)}")
+        for each in mistakes:
+            say(str(each))
+        if not found and not mistakes:
+            where = " ".join(map(str, paths)) or f"{_SLOS}/"
+            say(f"There is nothing to check in {where}: an SLO file is called VERB_NAME.yaml.")
+    raise click.exceptions.Exit(0 if found and not mistakes else FAILED)
+
+
+def _show(objectives: list[Objective]) -> None:
+    from crank.cli import show
+
+    rows = [
+        (
+            each.capability + (f" {each.version}" if each.version else ""),
+            *(f"{value:g}" if value is not None else "" for value in (each.p50_ms, each.p95_ms, each.p99_ms)),
+            f"{100 * (1 - each.budget):.10g} %" if each.budget is not None else "",
+            each.phase,
+            each.tier,
+        )
+        for each in objectives
+    ]
+    show.table(("capability", "p50", "p95", "p99 ms", "good", "phase", "tier"), rows, right=(1, 2, 3, 4))
+
+
+def _told(rates: Rates) -> str:
+    default = f"{rates.default.per_s:g}/s for each caller" if rates.default is not None else "no limit"
+    own = len(rates.callers)
+    return f"{default}; {own} {'caller has a limit' if own == 1 else 'callers have limits'} of their own"

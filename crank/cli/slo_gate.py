@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from subjects.tokens import CapabilityId
 
 _SLOS = Path("slos")
+# Eleven times as slow is as good as no comparison.
+_MOST_TOLERANT = 10
 _STYLES = {"met": "green", "violated": "bold red", "regressed": "bold red", "not measured": "yellow"}
 _file = click.Path(path_type=Path, dir_okay=False)
 _places = click.argument("places", nargs=-1, type=click.Path(path_type=Path), metavar="[PATH]...")
@@ -41,6 +43,12 @@ def _window(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def _ratio(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 <= value <= _MOST_TOLERANT:
+        raise click.BadParameter(f"{value:g} is not a number from 0 to {_MOST_TOLERANT}, such as 0.25 for a quarter")
+    return value
+
+
 @click.command()
 @_places
 @click.option(
@@ -49,9 +57,9 @@ def _window(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.option("--prometheus", metavar="URL", callback=_address, help="Or the server that scrapes the controllers.")
 @click.option("--window", default="1h", show_default=True, callback=_window, help="How far back to look there.")
 @click.option("--baseline", type=_file, metavar="FILE", help="What was measured before, to compare with.")
-@click.option("--update-baseline", is_flag=True, help="Where all is well, what is measured now is the new baseline.")
+@click.option("--update-baseline", is_flag=True, help="Where no objective is broken, what is measured now becomes it.")
 @click.option(
-    "--tolerance", type=click.FloatRange(0, 10), metavar="RATIO",
+    "--tolerance", type=float, callback=_ratio, metavar="RATIO",
     help="How much worse than the baseline is no regression; default 0.25, since machines differ by a tenth or two.",
 )  # fmt: skip
 @click.option("--require-all", is_flag=True, help="What was not measured fails too.")

@@ -74,7 +74,9 @@ async def _installation() -> AsyncIterator[Client]:
     from crank.local import Local, plans
 
     state = Path(tempfile.mkdtemp(prefix="crank-demo-"))
-    local = Local(state, nats_port=0, http_port=0, workers=plans(_WORKERS))
+    config = state / "crank.yaml"
+    config.write_text("{slos: null, limits_file: null}\n")  # what is asked in the folder that this runs in is not shown
+    local = Local(state, nats_port=0, http_port=0, workers=plans(_WORKERS), config=config)
     started = time.perf_counter()
     _say(f"Starting a NATS server, a controller and {len(_WORKERS)} workers …")
     try:

@@ -83,7 +83,7 @@ def _in_time(life: Life, pool: Pool, within_ms: float, world: World) -> Offer | 
     tried = life.tried or _NOBODY
     offer = None
     if life.request.headers.priority != "high" and not world.burning(life.request.capability):
-        offer = explore(pool, within_ms, tried, world.chance)
+        offer = explore(pool, (life.deadline - world.now) * 1000, tried, world.chance)
     return offer or choose(pool, within_ms, tried, world.now, world.chance)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,7 +15,10 @@ from subjects.claims import ClaimState, StoredAnswer, StoredError
 from subjects.errors import Refusal
 from subjects.messages import Control, Departure
 from subjects.replies import ReplyMeta
+from subjects.slo_counts import CountsMessage, Period
 from subjects.tokens import WorkerId
+
+Severity = Literal["info", "warning", "critical"]
 
 
 class Authorize(msgspec.Struct, frozen=True):
@@ -119,6 +122,27 @@ class Publish(msgspec.Struct, frozen=True):
     body: dict[str, Any]
 
 
+class Alert(msgspec.Struct, frozen=True):
+    """Tell people: the words, and what they are about. ``recovered`` ends the affair of its ``key``.
+
+    ``event`` is burning, exhausted, recovered or budget.
+    """
+
+    channel: str
+    text: str
+    event: str
+    severity: Severity
+    key: str
+    body: dict[str, Any]
+
+
+class WriteCounts(msgspec.Struct, frozen=True):
+    """Tell the other controllers, and those to come, what was counted; it replaces what was written of the period."""
+
+    period: Period
+    message: CountsMessage
+
+
 Command = (
     Authorize
     | Dispatch
@@ -132,6 +156,8 @@ Command = (
     | ReplyJson
     | ReplyRefusal
     | Publish
+    | Alert
+    | WriteCounts
     | StoreCommand
 )
 

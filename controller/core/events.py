@@ -13,6 +13,7 @@ from subjects.answers import Answer
 from subjects.claims import ClaimRecord, StoredAnswer
 from subjects.manifests import Manifest
 from subjects.messages import Departure, Deregister, Heartbeat
+from subjects.slo_counts import CountsMessage, Period
 from subjects.tokens import DispatchId, RequestId, WorkerId
 
 
@@ -26,6 +27,32 @@ class RulesChanged(msgspec.Struct, frozen=True):
     """The files of objectives and rates say this from now on."""
 
     rules: Rules
+
+
+class CountingBegins(msgspec.Struct, frozen=True):
+    """Counts are exchanged with other controllers from now on; what they stored is being read."""
+
+
+class PeerCounts(msgspec.Struct, frozen=True):
+    """What a controller stored of its counts. ``live``: it was stored just now."""
+
+    period: Period
+    message: CountsMessage
+    live: bool
+
+
+class CountsKnown(msgspec.Struct, frozen=True):
+    """All that was stored of counts is read, or cannot be for now."""
+
+
+class CountingEnds(msgspec.Struct, frozen=True):
+    """The controller stops: it says goodbye with its last counts."""
+
+
+class ClockSet(msgspec.Struct, frozen=True):
+    """The wall clock is so far ahead of ``now``; it was set, or the machine slept."""
+
+    wall_offset_s: float
 
 
 class VerdictReached(msgspec.Struct, frozen=True):
@@ -204,6 +231,11 @@ class Unsure(msgspec.Struct, frozen=True):
 Event = (
     RequestArrived
     | RulesChanged
+    | CountingBegins
+    | PeerCounts
+    | CountsKnown
+    | CountingEnds
+    | ClockSet
     | VerdictReached
     | Answered
     | CancelAsked

@@ -97,8 +97,8 @@ class Registry:
         old.spec, old.input_schema, old.output_schema = fresh.spec, fresh.input_schema, fresh.output_schema
         old.kind, old.reachable = fresh.kind, True
         old.timeout_s, old.max_output_bytes, old.places = fresh.timeout_s, fresh.max_output_bytes, fresh.places
-        old.affine, old.bid, old.bid_ends = fresh.affine, fresh.bid, fresh.bid_ends
-        old.latency.promised_ms = fresh.latency.promised_ms
+        old.affine, old.latency.promised_ms = fresh.affine, fresh.latency.promised_ms
+        pricing.take_bid(old, spec.slo_bid, now)
         health.judge(old, group.objective, now)
         group.add(old)
         return old

@@ -10,17 +10,23 @@ from itertools import islice
 
 from controller.core import refusals
 from controller.core.commands import Ask, Command, Pause, ReplyRefusal, Store, Wait
+from controller.core.counting import Counting
 from controller.core.events import (
     CANCELLED,
     GIVEN_UP,
     WOKEN,
     Answered,
     CancelAsked,
+    ClockSet,
     Closing,
+    CountingBegins,
+    CountingEnds,
+    CountsKnown,
     DeregisterAsked,
     EntrySeen,
     Event,
     HeartbeatSeen,
+    PeerCounts,
     RegisterAsked,
     RegistryRestarted,
     RequestArrived,
@@ -84,6 +90,7 @@ class Router(Lives):
         """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
         self.presence = Presence(world, self.timers, self._out_append, self._lose, self._wake)
         self.membership = Membership(world, self.presence, self._out_append)
+        self.counting = Counting(world, self.timers, self._out_append)
         self._on = {
             RequestArrived: self._arrived,
             Answered: self._answered,
@@ -112,6 +119,11 @@ class Router(Lives):
             SubjectRead: self.membership.read,
             Stalled: self._stalled,
             RulesChanged: self._ruled,
+            CountingBegins: self.counting.begins,
+            PeerCounts: self.counting.told,
+            CountsKnown: self.counting.known,
+            CountingEnds: self.counting.ends,
+            ClockSet: self.counting.clock_set,
             Closing: self._close,
             Tick: self._tick,
         }
@@ -241,6 +253,7 @@ class Router(Lives):
         """Everything is judged by these from now on; what waits or works goes on."""
         world, now = self.world, self.world.now
         world.rules = event.rules
+        self.counting.ruled()
         objectives = world.registry.objectives = event.rules.objectives
         for capability, group in world.registry.groups.items():
             objective = objectives.get(capability)
@@ -288,6 +301,8 @@ class Router(Lives):
                         self._resume(life, WOKEN)
                 case (Life() as life, Pause()) if life.steps is not None and life.asked is due[1]:
                     self._resume(life, WOKEN)
+                case "counting":
+                    self.counting.step()
                 case "sweep":
                     self.claims.sweep()
                     self.pulls.sweep()

@@ -79,8 +79,11 @@ def choose(pool: Pool, within_ms: float, tried: Container[str], now: float, chan
     return None
 
 
-def explore(pool: Pool, within_ms: float, tried: Container[str], chance: Chance) -> Offer | None:
-    """Now and then, a free offer that has to show what it can do, or that it can do better by now."""
+def explore(pool: Pool, left_ms: float, tried: Container[str], chance: Chance) -> Offer | None:
+    """Now and then, a free offer that has to show what it can do, or that it can do better by now.
+
+    The objective may be missed for it, which is why it is seldom; the caller's deadline, ``left_ms`` away, may not.
+    """
     order = pool.free.order
     if not order or order[-1] < UNPROVEN or order[0] >= UNPROVEN:
         return None  # nobody to try, or nobody else anyway
@@ -95,7 +98,7 @@ def explore(pool: Pool, within_ms: float, tried: Container[str], chance: Chance)
     offer = offers[int(chance.random() * len(offers))]
     # One at a time, and nobody's last chance; what fails is forgiven by and by, and needs no trial.
     fit = not offer.in_flight and not offer.demoted and offer.worker.id not in tried
-    return offer if fit and 2.0 * offer.latency.mean_ms < within_ms else None
+    return offer if fit and 2.0 * offer.latency.mean_ms < left_ms else None
 
 
 def best_effort(pool: Pool, tried: Container[str], now: float, chance: Chance) -> Offer | None:

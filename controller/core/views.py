@@ -39,11 +39,11 @@ def workers(registry: Registry, query: Query, now: float, max_bytes: int = MAX_B
         for worker_id, worker in registry.workers.items()
         if worker_id > query.after and query.state in (None, worker.state.value)
     )
-    rows, more = _page(fits, lambda worker_id: _worker(registry.workers[worker_id], now), query, max_bytes)
+    rows, more = page(fits, lambda worker_id: _worker(registry.workers[worker_id], now), query, max_bytes)
     return {"workers": rows, "next": more}
 
 
-def _page(
+def page(
     keys: Sequence[K], row_of: Callable[[K], dict[str, Any]], query: Query, max_bytes: int
 ) -> tuple[list[dict[str, Any]], K | None]:
     """Rows until there are enough, or one more would not fit into a message; a row that never fits is cut."""
@@ -91,7 +91,7 @@ def capabilities(registry: Registry, query: Query, max_bytes: int = MAX_BYTES) -
         and query.verb in (None, capability.partition(":")[0])
         and query.name in (None, capability.partition(":")[2])
     )
-    rows, more = _page(fits, lambda capability: _capability(registry, capability), query, max_bytes)
+    rows, more = page(fits, lambda capability: _capability(registry, capability), query, max_bytes)
     return {"capabilities": rows, "next": more}
 
 

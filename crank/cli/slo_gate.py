@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -142,21 +142,35 @@ def _scraped(url: str, window: str) -> Results:
 
 
 def _show(judged: Judged, as_json: bool, *, ok: bool) -> None:
-    from rich.text import Text
-
     from crank.cli import show
-    from crank.slo.reports import COLUMNS, row, sentence
+    from crank.slo.reports import COLUMNS, row, seen, sentence
 
     if as_json:
         show.json_line({"ok": ok, "checks": judged.checks, "unasked": judged.unasked})
         return
-    rows: list[list[Any]] = []
-    for check in judged.checks:
-        *cells, verdict, reason = row(check)
-        rows.append([*cells, Text(verdict, _STYLES[verdict]), reason])
-    if rows:
-        show.table(COLUMNS, rows, right=(3, 4))
+    if sys.stdout.isatty():
+        _list(judged)
+    elif seen(judged):
+        show.table(COLUMNS, [row(check) for check in seen(judged)], right=(3, 4))
     say(sentence(judged))
+
+
+def _list(judged: Judged) -> None:
+    """On a terminal, where a table of so many columns has no room, the checks stand below their capability."""
+    from rich.text import Text
+
+    from crank.cli import show
+    from crank.slo.reports import row, seen
+
+    console, capability = show.console(), None
+    for check in seen(judged):
+        if check.capability != capability:
+            capability = check.capability
+            console.print(Text(capability, "bold"))
+        _, what, asked, found, _, verdict, reason = row(check)
+        line = Text(f"  {what:<12} {asked:<12} {found:>13}  ")
+        line.append(verdict, _STYLES[check.verdict])
+        console.print(line + Text(f": {reason}" if reason else ""))
 
 
 def _write(judged: Judged, require_all: bool, junit: Path | None, markdown: Path | None) -> None:

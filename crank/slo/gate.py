@@ -127,5 +127,5 @@ def _judged(bad: float, total: float, allowed: float, how: str) -> tuple[Verdict
     if bad > allowed * max(total, enough) + _ROUNDING:
         return "violated", f"{bad:.0f} of {total:.0f} {how}"
     if total < enough:
-        return "not measured", f"it takes {enough} requests" if total else f"no request; it takes {enough}"
+        return "not measured", f"{total:.0f} of {enough} requests"
     return "met", ""

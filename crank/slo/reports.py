@@ -16,6 +16,12 @@ _VERDICTS: tuple[Verdict, ...] = ("violated", "regressed", "not measured", "met"
 _MARKS: dict[Verdict, str] = {"violated": "❌", "regressed": "❌", "not measured": "⚠️", "met": "✅"}
 
 
+def seen(judged: Judged) -> list[Check]:
+    """The checks of capabilities to which there were requests."""
+    known = {check.capability for check in judged.checks if check.requests or check.found is not None}
+    return [check for check in judged.checks if check.capability in known]
+
+
 def row(check: Check) -> tuple[str, ...]:
     """The check's cells, for people."""
     sign = "≥" if check.what == "availability" else "≤"
@@ -34,20 +40,22 @@ def _quantity(check: Check, value: float) -> str:
     if check.what == "availability":
         return f"{math.floor(value * 1e5) / 1e3:g}%"  # 99.9996 is not all of them
     if check.what == "budget":
-        return f"{value:.0%} spent" if math.isfinite(value) else "overspent"
-    return (
-        f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms" if math.isfinite(value) else "beyond the last bucket"
-    )
+        return f"{value:.0%} spent"
+    if math.isinf(value):
+        return "> last bucket"
+    return f"{value:.3g} ms" if value < 1000 else f"{value:.0f} ms"
 
 
 def sentence(judged: Judged) -> str:
-    """How many checks came to what, worst first, and what was measured in vain."""
+    """How many checks came to what, worst first; what had no request, and what has no objective."""
     counts = {verdict: sum(check.verdict == verdict for check in judged.checks) for verdict in _VERDICTS}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     if judged.checks and counts["not measured"] == len(judged.checks):
         told = "Nothing that is asked for was measured, so nothing is known: " + told
-    unasked = f" Measured, and no objective: {', '.join(judged.unasked)}." if judged.unasked else ""
-    return f"{told or 'Nothing is asked for'}.{unasked}"
+    missing = sorted({check.capability for check in judged.checks} - {check.capability for check in seen(judged)})
+    unknown = f" No request: {', '.join(missing)}." if missing else ""
+    unasked = f" No objective: {', '.join(judged.unasked)}." if judged.unasked else ""
+    return f"{told or 'Nothing is asked for'}.{unknown}{unasked}"
 
 
 def junit(judged: Judged, require_all: bool) -> bytes:
@@ -80,9 +88,9 @@ def markdown(judged: Judged, require_all: bool) -> str:
     heading = "failed" if judged.failures(require_all) else "passed"
     worst_first: Callable[[Check], int] = lambda check: _VERDICTS.index(check.verdict)  # noqa: E731
     lines = [f"## Objectives: {heading}", "", sentence(judged), ""]
-    if judged.checks:
+    if shown := seen(judged):
         lines += ["| " + " | ".join(COLUMNS) + " |", "|---|---|---|---:|---:|---|---|"]
-        for check in sorted(judged.checks, key=worst_first):
+        for check in sorted(shown, key=worst_first):
             *cells, verdict, why = row(check)
             lines.append("| " + " | ".join([*cells, f"{_MARKS[check.verdict]} {verdict}", why]) + " |")
     return "\n".join(lines) + "\n"

@@ -59,7 +59,7 @@ def test_too_few_requests_are_no_pass() -> None:
     assert _verdicts(checks) == {
         "p50": "met", "p95": "met", "p99": "not measured", "availability": "not measured", "budget": "not measured",
     }  # fmt: skip
-    assert checks["p99"].why == "it takes 299 requests"
+    assert checks["p99"].why == "298 of 299 requests"
     assert set(_verdicts(_checks(None)).values()) == {"not measured"}
 
 

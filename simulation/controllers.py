@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from controller.core.commands import (
+    Alert,
     Answer,
     Authorize,
     Command,
@@ -22,6 +23,7 @@ from controller.core.commands import (
     SendControl,
     StoreDeparture,
     StoreManifest,
+    WriteCounts,
 )
 from controller.core.events import Answered, Closing, Event, VerdictReached
 from controller.core.model import Mismatch, Verdict
@@ -74,6 +76,10 @@ def check_body(schema: str, body: bytes) -> Mismatch | None:
     return Mismatch(True, "name", "is wrong") if body == BAD else None
 
 
+def _heard(command: Alert | WriteCounts) -> None:
+    """Nobody here acts upon it: each controller has its own counts."""
+
+
 class Controller(Process):
     """One of them, and the driver's ``Surroundings``."""
 
@@ -99,6 +105,8 @@ class Controller(Process):
             ReplyJson: self._accept,
             ReplyRefusal: self._turn_away,
             Publish: self._publish,
+            Alert: _heard,
+            WriteCounts: _heard,
         }
         self.start()
 
@@ -250,6 +258,8 @@ class Controller(Process):
         return None
 
     def _publish(self, command: Publish) -> None:
+        if "worker_id" not in command.body:
+            return
         worker = self.router.world.registry.workers.get(WorkerId(str(command.body["worker_id"])))
         if command.name == "left" and worker is not None:
             self.watch.news.left(worker, INTERVAL_S)

@@ -1,0 +1,200 @@
+"""Owns what happens with counts every few seconds: put into their windows, told to the other controllers, and judged.
+
+Of what changed one controller speaks: the one whose id and boot come first among those that live. Whoever becomes it
+says again what still burns: twice is better than never. ``router`` brings the events, and the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from controller.core import objective_states
+from controller.core.burn import Standing, standing
+from controller.core.commands import Command, WriteCounts
+from controller.core.compliance import Measured
+from controller.core.events import (
+    ClockSet,
+    CountingBegins,
+    CountingEnds,
+    CountsKnown,
+    PeerCounts,
+)
+from controller.core.peers import Peers
+from controller.core.timers import Timers
+from controller.core.windows import MINUTES_A_DAY, Windows
+from subjects.slo_counts import CountsMessage, Period, Totals
+from subjects.tokens import CapabilityId
+
+if TYPE_CHECKING:
+    from controller.core.world import World
+
+COUNTING = "counting"
+"""What is due again and again."""
+# A kill loses no more than this. Capabilities are judged in as many turns, so that hundreds of them never take long.
+EVERY_S, TURNS = 5.0, 20
+# Capabilities of which others count something, and nothing is asked here: files that are not yet the same everywhere.
+_MOST_STRANGERS = 500
+
+
+class Counting:
+    """One controller's; it begins when something is asked, or when counts are exchanged."""
+
+    def __init__(self, world: World, timers: Timers[Hashable], emit: Callable[[Command], None]) -> None:
+        self._world = world
+        self._compliance = world.compliance
+        self._timers = timers
+        self._emit = emit
+        self._own = (world.controller_id, world.boot)
+        self._peers = Peers(self._own, self._windows_of)
+        self._strangers: dict[CapabilityId, Windows] = {}
+        self._turn = self._latest = 0
+        self._exchanging = False
+        self._known = True
+        """Whether all that was stored is read: before that nobody is told anything."""
+        self._speaks = False
+        self._day_written: dict[CapabilityId, Totals] = {}
+
+    # Events -----------------------------------------------------------------------
+
+    def begins(self, event: CountingBegins) -> None:
+        """Say at once that one more is there."""
+        self._exchanging, self._known, self._turn = True, False, 0
+        self.step()
+
+    def ruled(self) -> None:
+        """Other objectives are in force."""
+        objectives = self._world.rules.objectives
+        for capability in self._compliance.measured.keys() - objectives.keys():
+            self._peers.forget(capability)
+        self._compliance.adopt(objectives, self._strangers)
+        if objectives and COUNTING not in self._timers:
+            self._timers.set(COUNTING, self._world.now)
+
+    def told(self, event: PeerCounts) -> None:
+        """Somebody wrote counts."""
+        world, period = self._world, event.period
+        age_s = 0.0 if event.live else abs(world.wall_s - event.message.at)
+        self._peers.read(period, event.message, self._minute, world.now, age_s)
+        if period.is_day:
+            self._recall(period, event.message)
+        if event.message.left or event.live:
+            self._count_controllers()
+
+    def known(self, event: CountsKnown) -> None:
+        """Everything is known: judge it all."""
+        self._known = True
+        self._count_controllers()
+        for measured in self._compliance.measured.values():
+            self._judge(measured)
+
+    def ends(self, event: CountingEnds) -> None:
+        """Say goodbye."""
+        if self._exchanging:
+            self.fold()
+            self._write(left=True)
+            self._exchanging = False
+
+    def clock_set(self, event: ClockSet) -> None:
+        """The day and the minute are others than thought."""
+        self._world.wall_offset_s = event.wall_offset_s
+
+    # Time -------------------------------------------------------------------------
+
+    def step(self) -> None:
+        """A turn: in the first of each round everything is counted and told, and in each some are judged."""
+        measured = self._compliance.measured
+        if not self._turn:
+            self.fold()
+            self._count_controllers()
+            if self._exchanging:
+                self._write()
+        for each in islice(list(measured.values()), self._turn, None, TURNS):
+            self._judge(each)
+        self._turn = (self._turn + 1) % TURNS
+        if measured or self._exchanging:
+            self._timers.set(COUNTING, self._world.now + EVERY_S / TURNS)
+
+    @property
+    def _minute(self) -> int:
+        """The present one; where the clock is set back, time waits for it."""
+        self._latest = max(self._latest, int(self._world.wall_s // 60))
+        return self._latest
+
+    def fold(self) -> None:
+        """Put what was counted into its windows."""
+        for measured in self._compliance.measured.values():
+            measured.fold(self._minute)
+
+    def _write(self, *, left: bool = False) -> None:
+        minute = self._minute
+        day = minute // MINUTES_A_DAY
+        at, measured = self._world.wall_s, self._compliance.measured
+        days = {name: self._day_of(each, day) for name, each in measured.items()}
+        days = {name: totals for name, totals in days.items() if totals.requests or totals.told}
+        if days != self._day_written:
+            self._day_written = days
+            self._emit(WriteCounts(Period(*self._own, day, is_day=True), CountsMessage(at, days)))
+        minutes = {name: each.minute[1] for name, each in measured.items() if each.minute[0] == minute}
+        self._emit(WriteCounts(Period(*self._own, minute), CountsMessage(at, minutes, left)))
+
+    def _day_of(self, measured: Measured, day: int) -> Totals:
+        totals = measured.day[1] if measured.day[0] == day else Totals()
+        if self._speaks and measured.alerted:
+            told = tuple(sorted(share for month, share in measured.alerted if month == _month(day)))
+            return Totals(totals.requests, totals.bad, totals.served, totals.slow, told=told)
+        return totals
+
+    def _judge(self, measured: Measured) -> None:
+        world = self._world
+        measured.windows.advance(self._minute)
+        settled = standing(measured.objective, measured.windows, world.wall_s)
+        objective_states.settle(measured, settled, world.now)
+        if not self._known:
+            return
+        if not self._speaks:
+            measured.told = measured.standing
+            return
+        month = _month(self._minute // MINUTES_A_DAY)
+        for command in (
+            *objective_states.changes(measured, world.wall_s, world.controller_id),
+            *objective_states.thresholds(measured, world.wall_s, month, world.controller_id),
+        ):
+            self._emit(command)
+
+    # Others -----------------------------------------------------------------------
+
+    def _windows_of(self, capability: CapabilityId) -> Windows | None:
+        measured = self._compliance.measured.get(capability)
+        windows = measured.windows if measured is not None else self._strangers.get(capability)
+        if windows is None:
+            if len(self._strangers) >= _MOST_STRANGERS:
+                return None
+            windows = self._strangers[capability] = Windows()
+        windows.advance(self._minute)
+        return windows
+
+    def _recall(self, period: Period, message: CountsMessage) -> None:
+        """Whoever spoke before said so of these shares of the month's budget."""
+        month = _month(period.number)
+        for capability, totals in message.counts.items():
+            measured = self._compliance.measured.get(capability)
+            if measured is not None and totals.told:
+                measured.alerted |= {(month, share) for share in totals.told}
+
+    def _count_controllers(self) -> None:
+        others = self._peers.alive(self._world.now)
+        self._compliance.controllers = 1 + len(others)
+        speaks = min((*others, self._own)) == self._own
+        if speaks and not self._speaks:
+            for measured in self._compliance.measured.values():
+                measured.told = Standing.UNMEASURED
+        self._speaks = speaks
+
+
+def _month(day: int) -> int:
+    """A number for the month of a day, UTC."""
+    date = datetime.fromtimestamp(day * MINUTES_A_DAY * 60, UTC)
+    return date.year * 12 + date.month

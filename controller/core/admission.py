@@ -17,6 +17,8 @@ from controller.core.selection import best_effort, choose, explore
 from controller.core.world import Life, World
 from subjects.errors import Refusal
 
+# A worker that fails often is taken when waiting for the others takes four times as long: the work may come back.
+DEMOTED_FACTOR = 4.0
 _NOBODY: frozenset[str] = frozenset()
 # Whoever waits thinks again after so long, although nobody became free: those it waits for may be gone. The first is
 # for one that waits although somebody is free.
@@ -55,10 +57,11 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     # waiting is as good as anything.
     promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < UNPROVEN)
     in_time = late is None if wait_ms is None else promising and wait_ms + tail_ms <= within_ms
+    asked = objective_of(life, group) is not None
     shed = _shed(life, group, pool, world, in_time=in_time)
     if shed is not None:
         return shed
-    if late is not None and not in_time and not (promising and _sooner(wait_ms, group, late, now)):
+    if late is not None and not (in_time and asked) and not (promising and _sooner(wait_ms, group, late, now)):
         return _late(life, group, late, now)
     return _line(life, group, world, wait_ms) or (IN_LINE if late is None else RATHER_IN_LINE)
 
@@ -112,7 +115,8 @@ def _sooner(wait_ms: float | None, group: Group, late: Offer, now: float) -> boo
     """Whether those who are busy will have answered before ``late``, who is free, would."""
     if wait_ms is None:
         return False
-    return late.demoted or wait_ms + group.service.mean_ms < late.latency.expected_ms(now)
+    expected_ms = late.latency.expected_ms(now)
+    return wait_ms + group.service.mean_ms < (DEMOTED_FACTOR * expected_ms if late.demoted else expected_ms)
 
 
 def _late(life: Life, group: Group, offer: Offer, now: float) -> Offer | Refusal:

@@ -1,0 +1,227 @@
+"""Workers that fail: demoted before they are ejected, ejected for longer each time, never all of them, and forgiven."""
+
+from __future__ import annotations
+
+import pytest
+from harness import DONE, HELLO, House, spec
+from objective_houses import proven, rule, served, went_to
+
+from controller.core.commands import Command, Publish
+from controller.core.health import EJECTION_S, LONGEST_EJECTION_S
+from subjects.answers import Fault, Garbage
+from subjects.errors import ErrorKind
+
+BROKEN, NOT_MINE = Fault(500, "broken"), Fault(422, "no such page")
+
+
+def fails(house: House, worker_id: str, times: int, answer: object = BROKEN) -> list[Command]:
+    """It fails so many times, one after the other, whoever else is there."""
+    given = []
+    for _ in range(times):
+        for _ in range(200):
+            call = house.request()
+            if call.workers == [worker_id]:
+                given += house.answers(call, answer)  # type: ignore[arg-type]
+                break
+            house.answers(call, DONE)
+        else:
+            break  # nobody asks it any more
+    return given
+
+
+def changes(house: House) -> list[tuple[str, str]]:
+    """What was told of ejections so far."""
+    events = [c for c in house.log if isinstance(c, Publish) and c.name in ("ejected", "restored")]
+    return [(c.name, c.body["worker_id"]) for c in events]
+
+
+def fleet(size: int = 4, **fields: object) -> House:
+    """Equal workers, all known and beating."""
+    house = House()
+    for number in range(size):
+        proven(house, f"w-{number}", 10, **fields)
+        house.beating.add(f"w-{number}")
+    return house
+
+
+@pytest.mark.parametrize("answer", [BROKEN, Garbage("no header")])
+def test_a_worker_that_fails_is_demoted(answer: object) -> None:
+    """It gets nothing while others are free, or will be soon, and still gets what would wait for long."""
+    house = fleet(2, max_concurrency=3)
+    for _ in range(3):
+        fails(house, "w-0", 1, answer)
+    assert house.offer("w-0").demoted
+    for _ in range(200):
+        house.world.health.answered(house.offer("w-1"), 10, house.now)
+    calls = [house.request() for _ in range(14)]
+    assert [call.workers for call in calls[:4]] == [["w-1"], ["w-1"], ["w-1"], []]
+    assert went_to(calls) == {"w-0", "w-1"}
+
+
+def test_one_failure_may_be_chance() -> None:
+    """So may errors that are the caller's own."""
+    house = fleet()
+    fails(house, "w-0", 1)
+    fails(house, "w-1", 30, NOT_MINE)
+    assert not house.offer("w-0").demoted
+    assert not house.offer("w-1").demoted
+
+
+def test_a_few_failures_among_many_answers_are_no_reason() -> None:
+    """One in twenty is what an objective may allow."""
+    house = House()
+    offer = proven(house, "w-0", 10, times=100)
+    for _ in range(5):
+        house.world.health.failed(offer, 10, house.now)
+    assert not offer.demoted
+
+
+def test_an_objective_that_allows_more_failures_forgives_more() -> None:
+    """Five times its budget, where that is more than one in ten."""
+    house = House()
+    rule(house, availability=0.95, budget=0.05)
+    offer = proven(house, "w-0", 10, times=20)
+    for _ in range(5):
+        house.world.health.failed(offer, 10, house.now)
+    assert offer.bad_share == pytest.approx(0.2)
+    assert not offer.demoted
+    for _ in range(5):
+        house.world.health.failed(offer, 10, house.now)
+    assert offer.demoted
+
+
+def test_a_demoted_worker_is_forgiven_after_a_while() -> None:
+    """Without news it gets its share again."""
+    house = fleet(2)
+    fails(house, "w-0", 3)
+    house.advance(60)
+    assert not house.offer("w-0").demoted
+    assert went_to(served(house, 50)) == {"w-0", "w-1"}
+
+
+def test_a_worker_that_fails_again_soon_after_is_ejected() -> None:
+    """It gets nothing at all, and everybody is told."""
+    house = fleet(2, max_concurrency=2)
+    fails(house, "w-0", 3)
+    house.advance(60)
+    fails(house, "w-0", 3)
+    assert house.offer("w-0").ejected_until > house.now
+    assert changes(house) == [("ejected", "w-0")]
+    calls = [house.request() for _ in range(3)]
+    assert [call.workers for call in calls] == [["w-1"], ["w-1"], []], "rather nobody"
+
+
+def test_a_worker_that_nearly_always_fails_is_ejected_at_once() -> None:
+    """Those whom nobody else takes are not sent to it again and again."""
+    house = House()
+    house.register("w-0", spec(max_concurrency=100))
+    house.register("w-1", spec(max_concurrency=100))
+    offer = house.offer("w-0")
+    for _ in range(6):
+        house.world.health.failed(offer, 10, house.now)
+    assert offer.ejected_until == house.now + EJECTION_S
+
+
+def test_every_ejection_is_twice_as_long_up_to_a_limit() -> None:
+    """And the count begins anew when it did well for long enough."""
+    house = fleet(2)
+    offer = house.offer("w-0")
+    lengths = []
+    for _ in range(8):
+        for _ in range(60):
+            if offer.ejected_until:
+                break
+            house.world.health.failed(offer, 10, house.now)
+        lengths.append(round(offer.ejected_until - house.now))
+        house.advance(offer.ejected_until - house.now + 0.1)
+        assert not offer.ejected_until
+    assert lengths == [10, 20, 40, 80, 160, 300, 300, 300]
+    assert max(lengths) == LONGEST_EJECTION_S
+    for _ in range(500):
+        house.advance(2)
+        house.world.health.answered(offer, 10, house.now)
+    for _ in range(2):
+        house.world.health.failed(offer, 10, house.now)
+    assert not offer.ejected_until, "it is demoted first, as ever"
+
+
+def test_half_of_a_capability_s_workers_are_never_ejected() -> None:
+    """Whatever they do: the set never empties."""
+    house = fleet(5)
+    for number in range(5):
+        for _ in range(60):
+            house.world.health.failed(house.offer(f"w-{number}"), 10, house.now)
+    assert sum(house.offer(f"w-{number}").ejected_until > 0 for number in range(5)) == 2
+    assert house.request().dispatches
+
+
+def test_the_only_worker_is_never_ejected() -> None:
+    """Its errors are the callers' answers."""
+    house = House()
+    house.register("w-0", spec())
+    for _ in range(50):
+        call = house.request()
+        assert call.workers == ["w-0"]
+        house.answers(call, BROKEN)
+        assert call.kind is ErrorKind.WORKER_ERROR
+        house.advance(0.1)
+        house.beat("w-0")
+
+
+def test_an_ejected_worker_comes_back_when_it_is_the_last_one() -> None:
+    """Before a request is refused for want of anybody else."""
+    house = fleet(2)
+    for _ in range(60):
+        house.world.health.failed(house.offer("w-0"), 10, house.now)
+    assert house.offer("w-0").ejected_until
+    house.deregister("w-1")
+    assert house.request().workers == ["w-0"]
+    assert changes(house) == [("ejected", "w-0"), ("restored", "w-0")]
+
+
+def test_a_worker_that_was_restarted_begins_anew() -> None:
+    """What another process did is not held against it."""
+    house = House()
+    for worker_id in ("w-0", "w-1"):
+        house.register(worker_id, spec(), instance="first")
+    for _ in range(60):
+        house.world.health.failed(house.offer("w-0"), 10, house.now)
+    house.advance(7)
+    house.register("w-0", spec(), instance="second")
+    offer = house.offer("w-0")
+    assert (offer.demoted, offer.ejected_until, offer.ejections, offer.bad) == (False, 0.0, 0, 0.0)
+
+
+def test_a_time_out_is_held_against_a_worker_unless_the_caller_was_impatient() -> None:
+    """Whoever waits for less than the work usually takes has no claim against who does it."""
+    house = House(timeout_ms=5000)
+    offer = proven(house, "w-0", 500)
+    for _ in range(5):
+        house.request(timeout_ms=100)
+        house.advance(0.2)
+        house.beat("w-0")
+    assert offer.bad == 0.0
+    house.request(timeout_ms=2000)
+    house.advance(2.1)
+    assert offer.bad > 0.9
+
+
+def test_who_waits_gets_a_worker_that_comes_back() -> None:
+    """The end of an ejection wakes them."""
+    house = fleet(2, max_concurrency=1)
+    for _ in range(60):
+        house.world.health.failed(house.offer("w-0"), 10, house.now)
+    first, second = house.request(timeout_ms=60_000), house.request(timeout_ms=60_000)
+    assert (first.workers, second.workers) == (["w-1"], [])
+    house.advance(EJECTION_S + 1)
+    assert second.workers == ["w-0"]
+
+
+def test_the_state_of_an_ejected_worker_is_told_with_the_candidates() -> None:
+    """A dry run says who is left out, and why."""
+    house = fleet(2)
+    for _ in range(60):
+        house.world.health.failed(house.offer("w-0"), 10, house.now)
+    told = house.request(dry_run=True).answer.body.decode()
+    assert "is ejected: of its recent work 92 % failed" in told
+    assert HELLO in told

@@ -1,41 +1,21 @@
 """Owns the Prometheus rules that watch objectives: how fast each error budget burns, and when that is told to whom.
 
-It refuses to know where objectives come from. ``crank slo rules`` prints them. The pairs of windows are those of
-Google's *Site Reliability Workbook*, chapter 5, table 5-8.
+It refuses to know where objectives come from. ``crank slo rules`` prints them. Windows, rates and floors are those by
+which controllers judge themselves, so that both say the same.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import yaml
 
+from controller.core.burn import FEWEST, FEWEST_BAD, PAIRS, WINDOWS, Pair
 from controller.core.objectives import Objective
 from subjects.tokens import CapabilityId
 
-
-class Pair(NamedTuple):
-    """Burning ``factor`` times as fast as a month's budget lasts, over both windows, has ``severity``."""
-
-    severity: str
-    factor: float
-    long: str
-    short: str
-
-
-PAIRS = (
-    Pair("page", 14.4, "1h", "5m"),
-    Pair("page", 6, "6h", "30m"),
-    Pair("ticket", 3, "1d", "2h"),
-    Pair("ticket", 1, "3d", "6h"),
-)
-WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-# A quiet hour's one error is no reason to wake anybody: so many requests must be seen in a pair's short window …
-FEWEST_REQUESTS = 20
-# … and so many of them bad. What Prometheus extrapolates makes one of them 1.3 at most.
-FEWEST_BAD = 2
 # Longer than a deployment, and than it takes after a start until a window has two samples.
 _UNMEASURED_FOR = "1h"
 _REQUESTS, _TIMES = "controller_requests_total", "controller_request_duration_seconds"
@@ -120,24 +100,25 @@ def _record(name: str, expr: str, indicator: str, labels: dict[str, str] | None 
 
 
 def _burning(pair: Pair) -> dict[str, Any]:
-    long, short = (f"crank_slo:burn:rate{window} > {pair.factor:g}" for window in (pair.long, pair.short))
-    enough = f"crank_slo:requests:increase{pair.short} >= {FEWEST_REQUESTS}"
+    long, short = (f"crank_slo:burn:rate{window} > {pair.rate:g}" for window in (pair.long, pair.short))
+    enough = f"crank_slo:requests:increase{pair.short} >= {FEWEST}"
+    # Of one bad request, Prometheus extrapolates 1.3 at most.
     bad = f"crank_slo:bad:increase{pair.short} >= {FEWEST_BAD}"
     return {
         "alert": "CrankErrorBudgetBurning",
         "expr": f"\nand {_BY} ".join((long, short, enough, bad)),
-        "labels": {"severity": pair.severity, "long": pair.long, "short": pair.short, "factor": f"{pair.factor:g}"},
+        "labels": {"severity": pair.standing.value, "long": pair.long, "short": pair.short, "factor": f"{pair.rate:g}"},
         "annotations": {
             "summary": "{{ $labels.capability }} burns its budget of {{ $labels.indicator }} {{ $value | humanize }} "
             "times too fast",
-            "description": f"At this rate over {pair.long}, a month's budget lasts {_lasts(pair.factor)}. "
+            "description": f"At this rate over {pair.long}, a month's budget lasts {_lasts(pair.rate)}. "
             "`crank slo status` shows what is left of it, `crank workers` who is slow or failing.",
         },
     }
 
 
-def _lasts(factor: float) -> str:
-    days = 30 / factor
+def _lasts(rate: float) -> str:
+    days = 30 / rate
     return f"{days:.0f} days" if days >= 3 else f"{days * 24:.0f} hours"
 
 

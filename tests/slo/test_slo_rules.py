@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from controller.core.objectives import Objective
-from crank.slo.rules import PAIRS, WINDOWS, as_yaml
+from crank.slo.rules import as_yaml
 from subjects.tokens import CapabilityId
 from tests.cli.conftest import ROOT, Crank
 from tests.conftest import need
@@ -45,11 +45,6 @@ def test_the_committed_rules_are_made_of_the_slo_files(crank: Crank, tmp_path: P
 def test_prometheus_takes_the_committed_rules() -> None:
     """Every expression can be read, and none is there twice."""
     _promtool(ROOT, "check", "rules", str(COMMITTED))
-
-
-def test_every_window_of_a_pair_is_recorded() -> None:
-    """A rule on a series that nobody records would never fire."""
-    assert set(WINDOWS) == {window for pair in PAIRS for window in (pair.long, pair.short)}
 
 
 def test_a_file_of_no_objectives_is_a_file_of_rules(tmp_path: Path) -> None:

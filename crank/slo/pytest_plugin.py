@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(_Worker())
         return
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab"):  # late is too late to hear that it cannot be written
             pass
     except OSError as error:

@@ -106,7 +106,7 @@ def _pytest(folder: Path, content: str, *arguments: str) -> subprocess.Completed
 @pytest.mark.parametrize("processes", [(), ("-n", "2")], ids=["alone", "xdist"])
 def test_every_request_of_the_session_counts_as_its_caller_saw_it(tmp_path: Path, processes: tuple[str, ...]) -> None:
     """Answers with their times, failures that were not the caller's fault, and nothing else; in all processes."""
-    file = tmp_path / "m.json"
+    file = tmp_path / "made" / "m.json"
     ran = _pytest(tmp_path, _ASKING, "--metrics-output", str(file), *processes)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = read(file)
@@ -126,9 +126,10 @@ def test_what_a_crashed_process_measured_is_said_to_be_missing(tmp_path: Path) -
 
 def test_a_file_that_cannot_be_written_is_told_before_the_tests_run(tmp_path: Path) -> None:
     """Late is too late."""
-    ran = _pytest(tmp_path, _WITHOUT, "--metrics-output", str(tmp_path / "no" / "m.json"))
+    (tmp_path / "folder").mkdir()
+    ran = _pytest(tmp_path, _WITHOUT, "--metrics-output", str(tmp_path / "folder"))
     assert ran.returncode == 4
-    assert "m.json cannot be written: No such file or directory" in ran.stderr
+    assert "folder cannot be written: Is a directory" in ran.stderr
 
 
 def test_without_the_option_nothing_is_measured_and_nothing_imported(tmp_path: Path) -> None:

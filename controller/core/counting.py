@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from datetime import UTC, datetime
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from controller.core import objective_states
 from controller.core.burn import Standing, standing
@@ -22,8 +22,10 @@ from controller.core.events import (
     CountsKnown,
     PeerCounts,
 )
+from controller.core.objective_views import objectives
 from controller.core.peers import Peers
 from controller.core.timers import Timers
+from controller.core.views import Query
 from controller.core.windows import MINUTES_A_DAY, Windows
 from subjects.slo_counts import CountsMessage, Period, Totals
 from subjects.tokens import CapabilityId
@@ -93,7 +95,7 @@ class Counting:
     def ends(self, event: CountingEnds) -> None:
         """Say goodbye."""
         if self._exchanging:
-            self.fold()
+            self._fold()
             self._write(left=True)
             self._exchanging = False
 
@@ -107,7 +109,7 @@ class Counting:
         """A turn: in the first of each round everything is counted and told, and in each some are judged."""
         measured = self._compliance.measured
         if not self._turn:
-            self.fold()
+            self._fold()
             self._count_controllers()
             if self._exchanging:
                 self._write()
@@ -117,14 +119,18 @@ class Counting:
         if measured or self._exchanging:
             self._timers.set(COUNTING, self._world.now + EVERY_S / TURNS)
 
+    def shown(self, query: Query, max_bytes: int) -> dict[str, Any]:
+        """What an operator is shown: ``{"slo": […], "next": …}``."""
+        self._fold()
+        return objectives(self._compliance, query, self._world.wall_s, max_bytes)
+
     @property
     def _minute(self) -> int:
         """The present one; where the clock is set back, time waits for it."""
         self._latest = max(self._latest, int(self._world.wall_s // 60))
         return self._latest
 
-    def fold(self) -> None:
-        """Put what was counted into its windows."""
+    def _fold(self) -> None:
         for measured in self._compliance.measured.values():
             measured.fold(self._minute)
 

@@ -114,12 +114,12 @@ class Health:
         offer.latency.observe(took_ms, now)
         self._count(offer, 1.0, 0.0, now)
         was = offer.tier
-        if was < UNPROVEN:
+        self._enter(offer, now)
+        if offer.tier != LAST:
             group = self._registry.groups.get(offer.capability)
             if group is not None:
                 group.service.observe(took_ms, now)
-        self._enter(offer, now)
-        if offer.tier == LAST != was:
+        elif was != LAST:
             self.schedule(offer, now)
 
     def faulted(self, offer: Offer, fault: Fault, took_ms: float, now: float) -> None:

@@ -6,11 +6,8 @@ import json
 import re
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -25,6 +22,7 @@ from subjects.tokens import CapabilityId
 from tests.cli.conftest import Crank
 from tests.conftest import need
 from tests.slo.conftest import HELLO, OBJECTIVE, SLO_FILE
+from tests.slo.web import answering
 
 _CONFIG = """\
 global: {{scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 1s}}
@@ -144,28 +142,6 @@ def test_the_gate_reads_what_a_real_prometheus_scraped(
     assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
 
 
-@contextmanager
-def _answering(status: int, body: bytes) -> Iterator[str]:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def _series(labels: dict[str, str], value: str) -> dict[str, Any]:
     return {"metric": labels, "value": [0, value]}
 
@@ -180,7 +156,7 @@ def test_what_is_no_capability_and_no_number_is_passed_over() -> None:
         _series({"status": "success"}, "5"),
         _series({"capability": "c:d", "status": "success", "le": "0.1"}, "NaN"),
     ]
-    with _answering(200, json.dumps({"status": "success", "data": {"result": told}}).encode()) as url:
+    with answering(200, json.dumps({"status": "success", "data": {"result": told}}).encode()) as url:
         (found,) = measure(url, "1h").values()
     assert (found.requests, found.failed, found.took_ms, found.bounds_ms) == (12, 7, ((100, 5), (None, 2)), (100,))
 
@@ -197,7 +173,7 @@ def test_what_is_no_capability_and_no_number_is_passed_over() -> None:
 )
 def test_a_server_that_is_no_prometheus_is_told_as_such(status: int, body: bytes, told: str) -> None:
     """With its address, and with its own reason where it gives one."""
-    with _answering(status, body) as url, pytest.raises(PrometheusRefused, match=told):
+    with answering(status, body) as url, pytest.raises(PrometheusRefused, match=told):
         measure(url, "1h")
 
 

@@ -52,6 +52,8 @@ def up(
     _free(nats_port, "--nats-port", "perhaps another NATS server; to use that one: crank controller --nats URL")
     _free(settings.http_port, "--http-port", "perhaps another controller")
     local = _local(state, nats_port, wanted, settings, config)
+    for mistake in _mistakes(settings):  # the controller says them too, in its log
+        say(f"crank: warning: {mistake}")
     if ready_file is not None:
         prepare_ready_file(ready_file)
     raise click.exceptions.Exit(asyncio.run(_up(local, ready_file, settings)))
@@ -73,6 +75,17 @@ def _local(
         config=config,
         drain_timeout_s=settings.drain_timeout_s,
     )
+
+
+def _mistakes(settings: ControllerSettings) -> list[str]:
+    """What is wrong with the files of objectives and limits: one does not keep the others from being served."""
+    from controller.limits_file import load_rates
+    from controller.slo_files import load_objectives
+
+    slos, limits = settings.slos, settings.limits_file
+    found = [*load_objectives(slos).mistakes] if slos is not None and slos.exists() else []
+    found += load_rates(limits).mistakes if limits is not None and limits.exists() else []
+    return list(map(str, found))
 
 
 def _plans(workers: str) -> list[WorkerPlan]:

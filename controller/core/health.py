@@ -245,8 +245,8 @@ class Health:
             due = min(due, offer.ejected_until)
         elif offer.demoted:
             due = min(due, now + MEMORY_S * math.log(max(1.0, offer.bad / FORGIVEN_BAD)) + 0.001)
-        elif offer.tier == LAST:
-            due = min(due, offer.latency.settles_at(now) or INFINITE)
+        elif offer.tier == LAST and offer.latency.recent_until > now:
+            due = min(due, offer.latency.recent_until)
         if due != INFINITE:
             self._timers.set(Review(offer), due)
 

@@ -21,17 +21,20 @@ P95_DEVIATIONS = 2.5
 
 
 class Latency:
-    """An offer's latency in milliseconds. ``promised_ms``: what its worker says of its slowest answers."""
+    """An offer's latency in milliseconds."""
 
-    __slots__ = ("answers", "at", "before_ms", "dev_ms", "last_ms", "mean_ms", "peak_ms", "promised_ms")
+    __slots__ = ("_recent_ms", "answers", "at", "dev_ms", "last_ms", "mean_ms", "peak_ms", "recent_until", "tail_ms")
 
     def __init__(self, mean_ms: float, promised_ms: float, now: float) -> None:
         self.mean_ms = mean_ms
         """What it declares until it is measured, then the long-run mean."""
-        self.promised_ms = promised_ms
+        self.tail_ms = promised_ms
+        """What its worker says of its slowest answers, until some were measured."""
+        self.recent_until = 0.0
+        """Until when two slow answers in a row count."""
         self.dev_ms = 0.0
         """The mean deviation from the mean."""
-        self.peak_ms = self.last_ms = self.before_ms = 0.0
+        self.peak_ms = self.last_ms = self._recent_ms = 0.0
         self.answers = 0
         """Answers that were measured, up to ``MEMORY``."""
         self.at = now
@@ -52,8 +55,18 @@ class Latency:
         off = latency_ms - self.mean_ms if self.answers > 1 else 0.0
         self.mean_ms = latency_ms if self.answers == 1 else self.mean_ms + off / self.answers
         self.dev_ms += (abs(off) - self.dev_ms) / self.answers
-        self.before_ms, self.last_ms = self.last_ms, latency_ms
-        self.at = now
+        self.tail_ms = self.mean_ms + TAIL_DEVIATIONS * self.dev_ms
+        recent = self.last_ms if self.last_ms < latency_ms else latency_ms
+        if recent > self.tail_ms:
+            self._recent_ms, self.recent_until = recent, now + ESTIMATE_DECAY_S
+        else:
+            self.recent_until = 0.0
+        self.last_ms, self.at = latency_ms, now
+
+    def promise(self, latency_ms: float) -> None:
+        """Its worker says so of its slowest answers; what was measured counts for more."""
+        if not self.answers:
+            self.tail_ms = latency_ms
 
     def observe_failure(self, latency_ms: float, now: float) -> None:
         """Take in how long an error took: a slow one counts, a quick one must not make the worker look fast."""
@@ -71,14 +84,4 @@ class Latency:
 
         Two slow answers in a row count at once, and until they are old; one alone may be chance.
         """
-        if not self.answers:
-            return self.promised_ms
-        tail = self.mean_ms + TAIL_DEVIATIONS * self.dev_ms
-        recent = self.last_ms if self.last_ms < self.before_ms else self.before_ms
-        return recent if recent > tail and now - self.at < ESTIMATE_DECAY_S else tail
-
-    def settles_at(self, now: float) -> float | None:
-        """When two slow answers in a row are old, where they count."""
-        recent = min(self.last_ms, self.before_ms)
-        counts = recent > self.mean_ms + TAIL_DEVIATIONS * self.dev_ms and now - self.at < ESTIMATE_DECAY_S
-        return self.at + ESTIMATE_DECAY_S if counts else None
+        return self.tail_ms if now >= self.recent_until else self._recent_ms

@@ -7,10 +7,18 @@ promised latency while it is valid. Heartbeats renew bids.
 from __future__ import annotations
 
 from controller.core.fleet import INFINITE, Offer
-from subjects.manifests import Bid
+from controller.core.latency import UNKNOWN_LATENCY_MS
+from subjects.manifests import Bid, Capability, Slo
 
 # Below every tier that is no price, and above every price that anyone would pay.
 _MOST = 1e200
+
+
+def promised_ms(spec: Capability) -> tuple[float, float]:
+    """What it says of a usual answer and of its slowest ones, in milliseconds."""
+    slo = spec.slo or Slo()
+    usual = slo.latency_p50_ms or UNKNOWN_LATENCY_MS
+    return usual, slo.latency_p99_ms or slo.latency_p95_ms or usual
 
 
 def ends(bid: float | Bid | None, now: float) -> float:
@@ -29,13 +37,15 @@ def take_bid(offer: Offer, bid: float | Bid | None, now: float) -> None:
     """Have ``bid`` hold from now on, and until it ends."""
     offer.bid, offer.bid_ends = bid, ends(bid, now)
     offer.price = compared = offer.spec.cost_tokens_per_invocation
+    slowest_ms = promised_ms(offer.spec)[1]
     if isinstance(bid, Bid):
         if bid.budget_tokens is not None:
             offer.price = bid.budget_tokens
         if bid.latency_ms is not None:
-            offer.latency.promised_ms = bid.latency_ms
+            slowest_ms = bid.latency_ms
         compared = offer.price
     elif bid is not None:
         compared = compared / bid if bid else _MOST  # who bids nothing wants no work
+    offer.latency.promise(slowest_ms)
     # Equal offers are equal, whatever the last digits of a division say.
     offer.rank = min(float(f"{compared:.6g}"), _MOST)

@@ -13,10 +13,10 @@ import msgspec
 
 from controller.core import health, pricing
 from controller.core.fleet import Offer, State, Worker
-from controller.core.latency import UNKNOWN_LATENCY_MS, Latency
+from controller.core.latency import Latency
 from controller.core.objectives import Objective
 from controller.core.pools import Group
-from subjects.manifests import Capability, Manifest, Slo, schema_text
+from subjects.manifests import Capability, Manifest, schema_text
 from subjects.tokens import CapabilityId, WorkerId
 
 # Heartbeats may be a quarter of an interval late before they count as missed.
@@ -97,7 +97,7 @@ class Registry:
         old.spec, old.input_schema, old.output_schema = fresh.spec, fresh.input_schema, fresh.output_schema
         old.kind, old.reachable = fresh.kind, True
         old.timeout_s, old.max_output_bytes, old.places = fresh.timeout_s, fresh.max_output_bytes, fresh.places
-        old.affine, old.latency.promised_ms = fresh.affine, fresh.latency.promised_ms
+        old.affine = fresh.affine
         pricing.take_bid(old, spec.slo_bid, now)
         health.judge(old, group.objective, now)
         group.add(old)
@@ -202,17 +202,10 @@ def _make_offer(worker: Worker, spec: Capability, capability: CapabilityId, now:
         timeout_s=_positive(constraints.get("timeout_s")),
         places=spec.max_concurrency,
         max_output_bytes=int(_positive(constraints.get("max_output_bytes")) or 0) or None,
-        latency=Latency(*_promise(spec), now),
+        latency=Latency(*pricing.promised_ms(spec), now),
     )
     pricing.take_bid(offer, spec.slo_bid, now)
     return offer
-
-
-def _promise(spec: Capability) -> tuple[float, float]:
-    """What it says of a usual answer and of its slowest ones, in milliseconds."""
-    slo = spec.slo or Slo()
-    usual = slo.latency_p50_ms or UNKNOWN_LATENCY_MS
-    return usual, slo.latency_p99_ms or slo.latency_p95_ms or usual
 
 
 def _kind(spec: Capability) -> str:

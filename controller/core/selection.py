@@ -6,7 +6,7 @@ estimate is Finagle's. Cost does not grow with the fleet. Whether to wait or to 
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 from typing import Protocol
 
 import msgspec
@@ -64,7 +64,7 @@ def score_ms(offer: Offer, now: float) -> float:
     return score * SUSPECT_FACTOR if offer.suspect else score
 
 
-def choose(pool: Pool, within_ms: float, tried: Container[str], now: float, chance: Chance) -> Offer | None:
+def choose(pool: Pool, within_ms: float, tried: Collection[str], now: float, chance: Chance) -> Offer | None:
     """The cheapest free offer of ``pool`` expected to answer within ``within_ms``, not of a worker in ``tried``.
 
     None when there is none. Deterministic for the state of ``chance``, whatever the order in which workers came.
@@ -120,7 +120,7 @@ def _some(offers: list[Offer], chance: Chance) -> list[Offer]:
     return [offers[(first + step) % count] for step in range(_SOME)]
 
 
-def _draw(offers: list[Offer], within_ms: float, tried: Container[str], now: float, chance: Chance) -> Offer | None:
+def _draw(offers: list[Offer], within_ms: float, tried: Collection[str], now: float, chance: Chance) -> Offer | None:
     count = len(offers)
     if count > 1:
         random = chance.random
@@ -144,8 +144,8 @@ def _draw(offers: list[Offer], within_ms: float, tried: Container[str], now: flo
     return None
 
 
-def _fits(offer: Offer, within_ms: float, tried: Container[str], now: float) -> bool:
-    return offer.latency.slowest_ms(now) <= within_ms and offer.worker.id not in tried
+def _fits(offer: Offer, within_ms: float, tried: Collection[str], now: float) -> bool:
+    return offer.latency.slowest_ms(now) <= within_ms and not (tried and offer.worker.id in tried)
 
 
 def _better(first: Offer, second: Offer, now: float) -> Offer:

@@ -102,6 +102,18 @@ def test_nobody_is_ever_taken_who_is_full_or_away() -> None:
     assert not house.request().dispatches
 
 
+def test_who_stays_too_slow_is_not_looked_at_for_ever() -> None:
+    """When its last answers are old, its usual ones still count."""
+    house = House()
+    rule(house, p99_ms=100)
+    slow = proven(house, "slow", 90)
+    for latency_ms in (500, 500, 500):
+        house.world.health.answered(slow, latency_ms, house.now)
+    house.beating.add("slow")
+    house.advance(60)
+    assert slow.latency.slowest_ms(house.now) > 100
+
+
 # Prices -----------------------------------------------------------------------------
 
 

@@ -67,6 +67,7 @@ class Controller:
         for listener in parts.intake:
             self._intake.append(await bus.subscribe(*listener))
         await bus.flush()
+        parts.counts.start()
         if link is None:
             await self._listen()
         log.info("controller %s serves on %s", self.settings.controller_id, bus.url)
@@ -101,7 +102,7 @@ class Controller:
     async def _reconnected(self) -> None:
         log.warning("connected to NATS again")
         if self._parts is not None:
-            for part in (self._parts.registry, self._parts.claims, self._parts.jobs):
+            for part in (self._parts.registry, self._parts.claims, self._parts.jobs, self._parts.counts):
                 part.check()
 
     async def stop(self) -> None:
@@ -116,7 +117,7 @@ class Controller:
             except BusError as error:
                 log.warning("while draining: %s", error)
             await self._drained(parts)
-            for part in (parts.rules, parts.desk, parts.jobs, parts.claims, parts.registry):
+            for part in (parts.counts, parts.alerts, parts.rules, parts.desk, parts.jobs, parts.claims, parts.registry):
                 await part.stop()
             parts.loop.stop()
         if self._http is not None:

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from bus import Bus, Streams
 from controller.core.commands import Command
-from controller.core.events import Event
+from controller.core.events import Event, RulesChanged
 from controller.core.registry import Registry
 from controller.core.router import Router
 from controller.core.world import Limits, World
 from controller.driver import Driver
 from controller.edge.admin import Admin
+from controller.edge.alerts import Alerts
 from controller.edge.claims import ClaimStore
 from controller.edge.desk import Desk
 from controller.edge.dice import Dice
@@ -30,6 +31,7 @@ from controller.edge.registry_log import RegistryLog, TailOf
 from controller.edge.rules_watch import RulesWatch
 from controller.edge.schemas import Schemas
 from controller.edge.services import Services
+from controller.edge.slo_counts import SloCounts
 from controller.payload import payload_room
 from controller.settings import ControllerSettings
 from subjects.names import QUEUE_CONTROLLERS, Subjects
@@ -106,6 +108,8 @@ class Parts(NamedTuple):
     jobs: JobStreams
     desk: Desk
     rules: RulesWatch
+    counts: SloCounts
+    alerts: Alerts
     always: list[Listener]
     intake: list[Listener]
 
@@ -133,6 +137,8 @@ def assemble(settings: ControllerSettings, link: Link) -> Parts:
         ack_wait_s=_ACK_WAIT_LEASES * settings.claim_lease_s,
         feed=driver.feed,
     )
+    alerts = Alerts(settings.alert_webhooks, settings.prefix)
+    counts = SloCounts(bus, tail, subjects, settings.replicas, driver.feed)
     replies = bus.new_inbox()
     outbound = Outbound(
         bus,
@@ -141,13 +147,29 @@ def assemble(settings: ControllerSettings, link: Link) -> Parts:
         f"{replies}.",
         registry,
         OpenPolicy(),
-        claims.handlers | jobs.handlers,
+        claims.handlers | jobs.handlers | counts.handlers | alerts.handlers,
         records,
     )
     loop.perform = outbound.perform
     inbound = Inbound(subjects, schemas, min(settings.max_body_bytes, payload_room(bus)), driver.feed, outbound.refuse)
     desk = Desk(bus, subjects, world.max_answer_bytes, driver.feed, outbound.reply_json, outbound.refuse)
-    admin = Admin(subjects, router, records, driver.feed, outbound.reply_json, outbound.refuse, desk.operations)
+
+    def ruled(event: Event) -> None:
+        if isinstance(event, RulesChanged):
+            alerts.named_by(event.rules.objectives)
+        driver.feed(event)
+
+    rules = RulesWatch(settings.slos, settings.limits_file, ruled)
+    admin = Admin(
+        subjects,
+        router,
+        records,
+        driver.feed,
+        outbound.reply_json,
+        outbound.refuse,
+        desk.operations,
+        lambda: rules.mistakes,
+    )
     services = Services(
         subjects, settings.controller_id, world.registry, records, world.max_answer_bytes, outbound.reply_json
     )
@@ -167,7 +189,9 @@ def assemble(settings: ControllerSettings, link: Link) -> Parts:
         claims,
         jobs,
         desk,
-        RulesWatch(settings.slos, settings.limits_file, driver.feed),
+        rules,
+        counts,
+        alerts,
         always=[
             Listener(f"{replies}.*", inbound.answer),
             Listener(subjects.all("heartbeat"), inbound.heartbeat),

@@ -7,15 +7,17 @@ for beyond its range; ``controller.app`` takes the result, and the command line 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bus.addresses import NATS_URL_RULE, is_nats_url, public
 from controller.yaml_files import read_yaml
@@ -28,6 +30,8 @@ _MOST_BYTES = 64 * 1024
 _OTHERS = ("CONFIG", "NATS_PORT", "NATS_SERVER", "STATE", "WORKERS", "WORKER_ID")
 # Kubernetes tells every container of a service that is called crank in variables like these.
 _from_kubernetes = re.compile(r"(?:[A-Z0-9_]+_)?(?:SERVICE_(?:HOST|PORT.*)|PORT_\d+_.*)").fullmatch
+# What a message must not repeat.
+_SECRET = ("alert_webhooks",)
 # Flags whose names are not the setting's own.
 _FLAGS = {"nats_url": "--nats", "controller_id": "--id"}
 
@@ -38,6 +42,16 @@ class SettingsError(Exception):
 
 def _new_id() -> str:
     return f"c-{secrets.token_hex(4)}"
+
+
+class Webhook(BaseModel):
+    """Where alerts of a channel go. Both are secrets: they appear in no message."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(repr=False)
+    routing_key: str = Field("", repr=False)
+    """PagerDuty's."""
 
 
 class ControllerSettings(BaseSettings):
@@ -93,6 +107,12 @@ class ControllerSettings(BaseSettings):
     limits_file: Path | None = Field(
         Path("limits.yaml"), validate_default=False, description="a file of rate limits that is there"
     )
+    alert_webhooks: Annotated[dict[str, Webhook], NoDecode] = Field(
+        {},
+        description="a mapping of a channel's name to an address, http:// or https://, or to url and routing_key "
+        "(which pagerduty needs)",
+        repr=False,
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="one of: debug, info, warning, error"
     )
@@ -116,6 +136,24 @@ class ControllerSettings(BaseSettings):
     def _is_there(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is not None and not (value.is_dir() if info.field_name == "slos" else value.is_file()):
             raise ValueError
+        return value
+
+    @field_validator("alert_webhooks", mode="before")
+    @classmethod
+    def _read_webhooks(cls, value: object) -> object:
+        read = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(read, dict):
+            raise ValueError
+        return {name: {"url": told} if isinstance(told, str) else told for name, told in read.items()}
+
+    @field_validator("alert_webhooks")
+    @classmethod
+    def _are_addresses(cls, value: dict[str, Webhook]) -> dict[str, Webhook]:
+        for name, webhook in value.items():
+            address = urlsplit(webhook.url)
+            lacks_key = name == "pagerduty" and not webhook.routing_key
+            if not is_token(name) or address.scheme not in ("http", "https") or not address.hostname or lacks_key:
+                raise ValueError
         return value
 
     @field_validator("log_level", mode="before")
@@ -182,6 +220,8 @@ def _known() -> Mapping[str, Any]:
 
 def _mistake(source: Callable[[str], str], name: str, value: object) -> str:
     field = ControllerSettings.model_fields[name]
+    if name in _SECRET:
+        return f"{source(name)} must be {field.description}"
     shown = public(value) if name == "nats_url" and isinstance(value, str) else value
     return f"{source(name)} must be {field.description}, not {shown!r:.60}"
 

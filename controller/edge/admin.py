@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,9 +28,12 @@ from subjects.names import Subjects
 from subjects.requests import NO_HEADERS
 from subjects.tokens import CapabilityId, is_capability, is_claim_key
 
-OPERATIONS = ("workers", "capabilities", "health", "resolve")
+OPERATIONS = ("workers", "capabilities", "slo", "health", "resolve")
 # Beside the answer that an operator gives, which may be as large as any.
 _RESOLVE_EXTRA_BYTES = 4096
+
+# Of the files of objectives; whoever mends these sees the next.
+_MISTAKES_SHOWN = 20
 
 
 class _Resolve(msgspec.Struct, frozen=True):
@@ -58,6 +61,7 @@ class Admin:
         reply_json: Callable[[str, bytes], None],
         refuse: Callable[[str, Refusal, str], None],
         later: Mapping[str, Callable[[str, bytes], None]],
+        mistakes: Callable[[], Sequence[str]],
     ) -> None:
         self._subjects = subjects
         self._router = router
@@ -67,6 +71,8 @@ class Admin:
         self._refuse = refuse
         self._later = later
         """Operations that answer by themselves, later; each is given the reply subject and the question."""
+        self._mistakes = mistakes
+        """What is wrong in the files of objectives and limits, a line each."""
 
     def handle(self, subject: str, reply: str, raw: bytes | None, body: bytes) -> None:
         """A message on ``<prefix>.admin.>``."""
@@ -145,6 +151,10 @@ class Admin:
             return views.workers(registry, query, time.monotonic(), room)
         if operation == "capabilities":
             return views.capabilities(registry, query, room)
+        if operation == "slo":
+            mistakes = self._mistakes()[:_MISTAKES_SHOWN]
+            shown = self._router.counting.shown(query, room - len(encode(mistakes)))
+            return {**shown, "mistakes": mistakes}
         return self._health()
 
     def _health(self) -> dict[str, Any]:

@@ -70,6 +70,12 @@ class Worker:
         """Whether it may be given work at all."""
         return self.state is State.ALIVE or self.state is State.SUSPECT
 
+    @property
+    def shown(self) -> State:
+        """Its state as people are told: ejected, when that holds for everything it offers."""
+        shut = self.eligible and self.offers and all(offer.ejected_until for offer in self.offers)
+        return State.EJECTED if shut else self.state
+
     def is_another(self, instance: str | None) -> bool:
         """Whether ``instance`` is another process than this one; an absent instance means the same one."""
         return instance is not None and self.instance is not None and instance != self.instance

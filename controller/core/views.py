@@ -37,7 +37,7 @@ def workers(registry: Registry, query: Query, now: float, max_bytes: int = MAX_B
     fits = sorted(
         worker_id
         for worker_id, worker in registry.workers.items()
-        if worker_id > query.after and query.state in (None, worker.state.value)
+        if worker_id > query.after and query.state in (None, worker.shown.value)
     )
     rows, more = page(fits, lambda worker_id: _worker(registry.workers[worker_id], now), query, max_bytes)
     return {"workers": rows, "next": more}
@@ -72,12 +72,14 @@ def _cut(row: dict[str, Any]) -> dict[str, Any]:
 def _worker(worker: Worker, now: float) -> dict[str, Any]:
     return {
         "worker_id": worker.id,
-        "state": worker.state.value,
+        "state": worker.shown.value,
         "heartbeat_age_s": round(max(0.0, now - worker.seen_at), 3),
         "in_flight": worker.in_flight,
         "in_flight_reported": worker.in_flight_reported,
         "capacity": worker.capacity,
         "capabilities": [f"{offer.capability}@{offer.spec.version}" for offer in worker.offers],
+        "demoted": [offer.capability for offer in worker.offers if offer.demoted and not offer.ejected_until],
+        "ejected": [offer.capability for offer in worker.offers if offer.ejected_until],
         "spiffe_id": worker.spiffe_id,
     }
 
@@ -103,7 +105,9 @@ def _capability(registry: Registry, capability: CapabilityId) -> dict[str, Any]:
         "name": name,
         "versions": sorted({offer.spec.version for offer in group.offers}),
         "workers": len({offer.worker.id for offer in group.offers}),
-        "healthy_workers": len({offer.worker.id for offer in group.offers if offer.worker.eligible}),
+        "healthy_workers": len(
+            {offer.worker.id for offer in group.offers if offer.worker.eligible and not offer.ejected_until}
+        ),
         "waiting": group.waiting,
     }
     newest: Offer | None = group.pool(None, None).newest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from harness import House, spec
+from harness import HELLO, House, spec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +37,8 @@ def test_a_worker_s_row_tells_how_it_is() -> None:
         "in_flight_reported": 5,
         "capacity": 9,
         "capabilities": ["greet:hello@1.0.0", "greet:bye@2.0.0"],
+        "demoted": [],
+        "ejected": [],
         "spiffe_id": None,
     }
 
@@ -143,3 +145,17 @@ def test_a_page_ends_before_it_outgrows_a_message_and_a_row_that_never_fits_is_c
         after = page["next"]
     assert [row["name"] for row in rows] == [f"c{number}" for number in range(6)]
     assert [row.get("left_out") for row in rows] == [None] * 5 + [["input_schema", "versions"]]
+
+
+def test_a_worker_that_is_ejected_from_all_it_offers_is_shown_so() -> None:
+    """And may be asked for by that; nobody counts it as healthy."""
+    house = House()
+    for worker_id in ("w-1", "w-2"):
+        house.register(worker_id)
+    for _ in range(10):
+        house.world.health.failed(house.offer("w-1"), 10, house.now)
+    shown = views.workers(house.world.registry, views.Query(state="ejected"), house.now)
+    assert [(row["worker_id"], row["state"], row["ejected"]) for row in shown["workers"]] == [
+        ("w-1", "ejected", [HELLO])
+    ]
+    assert views.capabilities(house.world.registry, views.Query())["capabilities"][0]["healthy_workers"] == 1

@@ -61,8 +61,10 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     shed = _shed(life, group, pool, world, in_time=in_time)
     if shed is not None:
         return shed
-    if late is not None and not (in_time and asked) and not (promising and _sooner(wait_ms, group, late, now)):
+    if late is not None and not (in_time and asked) and not (promising and _sooner(life, wait_ms, group, late, now)):
         return _late(life, group, late, now)
+    if not life.queued_s:
+        life.promised_ms = wait_ms or 0.0
     return _line(life, group, world, wait_ms) or (IN_LINE if late is None else RATHER_IN_LINE)
 
 
@@ -111,11 +113,13 @@ def _wait_ms(life: Life, group: Group, pool: Pool, due: float) -> float | None:
     return (pool.ahead(life.rank, due) + 1) * group.service.mean_ms / places
 
 
-def _sooner(wait_ms: float | None, group: Group, late: Offer, now: float) -> bool:
+def _sooner(life: Life, wait_ms: float | None, group: Group, late: Offer, now: float) -> bool:
     """Whether those who are busy will have answered before ``late``, who is free, would."""
     if wait_ms is None:
         return False
     expected_ms = late.latency.expected_ms(now)
+    # What takes longer than predicted may take as long again: somebody hangs.
+    wait_ms = max(wait_ms, life.queued_s * 1000 - life.promised_ms)
     return wait_ms + group.service.mean_ms < (DEMOTED_FACTOR * expected_ms if late.demoted else expected_ms)
 
 

@@ -196,6 +196,8 @@ class Life(msgspec.Struct, eq=False):
     """Its place in the queue of ``waiting``."""
     waiting_since: float = 0.0
     queued_s: float = 0.0
+    promised_ms: float = 0.0
+    """How long it was predicted to wait when it got in line."""
     chosen: Offer | None = None
     price: float = 0.0
     """What ``chosen`` cost when it was chosen, in tokens."""

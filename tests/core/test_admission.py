@@ -254,6 +254,21 @@ def test_who_waits_for_a_quick_worker_that_goes_away_takes_the_slow_one() -> Non
     assert waiting.workers == ["slow"]
 
 
+def test_who_waits_for_a_quick_worker_that_hangs_takes_the_slow_one() -> None:
+    """What takes longer than it was predicted to is believed to take long, with a key as without."""
+    house = House(timeout_ms=60_000)
+    rule(house, p99_ms=50)
+    proven(house, "quick", 10, max_concurrency=1)
+    proven(house, "slow", 100, max_concurrency=9)
+    house.beating |= {"quick", "slow"}
+    house.request()
+    waiting = [house.request(), house.request(idempotency_key="k")]
+    house.advance(0.05)
+    assert [call.workers for call in waiting] == [[], []]
+    house.advance(0.2)
+    assert [call.workers for call in waiting] == [["slow"], ["slow"]]
+
+
 def test_a_fleet_that_is_too_slow_as_a_whole_does_its_best() -> None:
     """The quickest of those that are free, not the cheapest."""
     house = House()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -218,11 +219,8 @@ def rules(places: tuple[Path, ...], out: Path | None) -> None:
     """
     from crank.slo.rules import as_yaml
 
-    where = " ".join(str(place) for place in places or (_SLOS,))
-    head = (
-        "Made from SLO files; do not change it by hand. To make it anew:",
-        f"  crank slo rules {where}" + (f" --out {out}" if out is not None else ""),
-    )
+    again = ["crank", "slo", "rules", *map(str, places or (_SLOS,)), *(["--out", str(out)] if out is not None else [])]
+    head = ("Made from SLO files; do not change it by hand. To make it anew:", f"  {shlex.join(again)}")
     text = as_yaml(_objectives(places).values(), head)
     if out is None:
         sys.stdout.write(text)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from controller.core import crowd_refusals, refusals
-from controller.core.fleet import UNPROVEN, Offer
+from controller.core.fleet import LAST, Offer
 from controller.core.health import PROVEN
 from controller.core.latency import TAIL_DEVIATIONS
 from controller.core.pools import Group, Pool
@@ -55,7 +55,7 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     tail_ms = service.mean_ms + TAIL_DEVIATIONS * service.dev_ms
     # Those who meet the objective are worth waiting for where all of them are busy. While nothing is known of the work,
     # waiting is as good as anything.
-    promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < UNPROVEN)
+    promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < LAST)
     in_time = late is None if wait_ms is None else promising and wait_ms + tail_ms <= within_ms
     asked = objective_of(life, group) is not None
     shed = _shed(life, group, pool, world, in_time=in_time)
@@ -137,7 +137,7 @@ def _shed(life: Life, group: Group, pool: Pool, world: World, *, in_time: bool) 
     The urgent are done late rather than never. While the objective burns, the least urgent do not even wait.
     """
     objective, priority = group.objective, life.request.headers.priority
-    if objective is None or not objective.reject_on_violation or priority == "high":
+    if objective is None or priority == "high":
         return None
     if in_time and not (priority == "low" and world.burning(group.capability)):
         return None

@@ -41,8 +41,7 @@ _SAYS = {
     _TICKET: "its error budget burns too fast to last the month",
     _PAGE: "its error budget burns so fast that it is gone in hours or days",
     _EXHAUSTED: "this month's error budget is spent",
-    _OK: "it meets its objective again",
-    _UNMEASURED: "nothing is measured any more",
+    _OK: "its error budget burns no faster than it may",
 }
 # What hovers about a threshold is told once: it does better when it has done so for as long.
 CALM_S = 60.0
@@ -124,9 +123,9 @@ def remaining_pct(objective: Objective, measured: Measured, wall_s: float) -> fl
 
 def rounded(value: float | None, digits: int) -> float | None:
     """For people."""
-    return None if value is None else round(value, digits)
+    return None if value is None else round(value, digits) + 0.0  # which makes a zero of minus zero
 
 
 def _left(body: dict[str, Any]) -> str:
     left = body["budget_remaining_pct"]
-    return "" if left is None else f"; {left:g} % of the budget is left"
+    return f"; {left:g} % of it is left" if left is not None and left > 0 else ""

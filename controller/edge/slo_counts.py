@@ -82,7 +82,7 @@ class SloCounts:
     def start(self) -> None:
         """Begin to read and to write, beside whatever else is done."""
         self._feed(CountingBegins())
-        self._tasks = [asyncio.create_task(self._follow()), asyncio.create_task(self._write_pending())]
+        self._tasks = [asyncio.create_task(self._exchange())]
 
     async def stop(self) -> None:
         """Write the last counts, for a while, and stop following."""
@@ -101,6 +101,10 @@ class SloCounts:
         self._due.set()
 
     # Reading ------------------------------------------------------------------------
+
+    async def _exchange(self) -> None:
+        await self._follow()
+        await self._write_pending()
 
     async def _follow(self) -> None:
         while True:

@@ -94,6 +94,11 @@ def gate(
     if update_baseline and baseline is None:
         raise click.UsageError("--update-baseline: say which file with --baseline FILE")
     objectives = _objectives(places)
+    if not objectives:
+        end(
+            f"crank: no file in {' '.join(map(str, places)) or _SLOS} asks for anything, so nothing can be judged",
+            USAGE,
+        )
     before = _baseline(baseline, update_baseline)
     results = _read(files) if prometheus is None else _scraped(prometheus, window)
     judged = judge(objectives, results, before, TOLERANCE if tolerance is None else tolerance)

@@ -35,11 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab"):  # late is too late to hear that it cannot be written
-            pass
+        path.write_bytes(b"")  # late is too late to hear that it cannot be; and what was measured before is over
     except OSError as error:
         raise pytest.UsageError(f"--metrics-output: {path} cannot be written: {error.strerror}") from None
-    config.pluginmanager.register(_Session(path))
+    config.pluginmanager.register(_Session(path.absolute()))
 
 
 class _Worker:

@@ -15,6 +15,8 @@ COLUMNS = ("capability", "what", "asked", "measured", "requests", "verdict", "wh
 _VERDICTS: tuple[Verdict, ...] = ("violated", "regressed", "not measured", "met")
 _MARKS: dict[Verdict, str] = {"violated": "❌", "regressed": "❌", "not measured": "⚠️", "met": "✅"}
 
+_ROUNDING = 1e-6
+
 
 def seen(judged: Judged) -> list[Check]:
     """The checks of capabilities to which there were requests."""
@@ -38,7 +40,7 @@ def row(check: Check) -> tuple[str, ...]:
 
 def _quantity(check: Check, value: float) -> str:
     if check.what == "availability":
-        return f"{math.floor(value * 1e5) / 1e3:g}%"  # 99.9996 is not all of them
+        return f"{math.floor(value * 1e5 + _ROUNDING) / 1e3:g}%"  # 99.9996 % is not all of them
     if check.what == "budget":
         return f"{value:.0%} spent"
     if math.isinf(value):

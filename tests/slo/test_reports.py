@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from controller.core.objectives import Objective
 from crank.slo.gate import judge
 from crank.slo.measured import Measured
 from crank.slo.reports import junit, markdown, row, sentence
@@ -54,6 +55,13 @@ def test_quantities_are_told_so_that_nothing_is_rounded_into_its_objective() -> 
         ("≥ 99.5%", "99.999%"),
         ("≤ 100% spent", "0% spent"),
     ]
+
+
+def test_an_objective_is_shown_as_it_was_written() -> None:
+    """Whatever binary numbers make of it."""
+    for share, shown in ((0.29, "≥ 29%"), (0.995, "≥ 99.5%"), (0.999, "≥ 99.9%"), (0.99999, "≥ 99.999%")):
+        (check,) = judge({HELLO: Objective(HELLO, availability=share)}, {}, {}).checks
+        assert row(check)[2] == shown
 
 
 def test_what_is_not_known_is_said_in_words() -> None:

@@ -40,6 +40,7 @@ def crank(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 def folder(tmp_path: Path) -> Path:
     """With one objective, and results that meet it, are worse, and break it."""
     (tmp_path / "slos").mkdir()
+    (tmp_path / "empty").mkdir()
     (tmp_path / "slos" / "greet_hello_world.yaml").write_text(SLO_FILE)
     for name, results in (("fast", FAST), ("slower", SLOWER), ("broken", BROKEN), ("nothing", {})):
         (tmp_path / f"{name}.json").write_bytes(encode(results))
@@ -129,6 +130,7 @@ async def test_on_a_terminal_the_checks_stand_below_their_capability(folder: Pat
         (("--prometheus", "file:///etc/passwd"), "it is not http://HOST:PORT"),
         (("--prometheus", "http://127.0.0.1:9090", "--window", "1h] or vector(0)"), "is not a Prometheus duration"),
         (("nowhere", "--results", "fast.json"), "nowhere"),
+        (("empty", "--results", "fast.json"), "no file in empty asks for anything"),
     ],
 )
 def test_wrong_usage_and_broken_files_are_told(

@@ -185,5 +185,6 @@ def test_where_nobody_listens_there_is_nobody_to_ask(crank: Crank, tmp_path: Pat
     with pytest.raises(PrometheusUnreachable, match="nobody answers as Prometheus at http"):
         measure(url, "1h")
     (tmp_path / "slos").mkdir()
+    (tmp_path / "slos" / "greet_hello_world.yaml").write_text(SLO_FILE)
     asked = crank("slo", "gate", "--prometheus", url)
     assert (asked.returncode, "nobody answers as Prometheus" in asked.stderr) == (3, True)

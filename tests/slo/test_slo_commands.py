@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,9 @@ FAST, SLOWER, BROKEN = ({HELLO: measured([took] * 600)} for took in (10.0, 20.0,
 def crank(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Crank:
     """The command in this process, which spares each of many short tests the third of a second that one takes."""
     monkeypatch.chdir(folder)
+    for name in os.environ:
+        if name.startswith("CRANK_"):
+            monkeypatch.delenv(name)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", ["crank", *arguments])

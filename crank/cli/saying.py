@@ -20,8 +20,12 @@ _OPTIONS: dict[str, Callable[[Callable[..., None]], Callable[..., None]]] = {
         "--timeout-ms", type=click.IntRange(1, _MAX_TIMEOUT_MS),
         help="How long the answer may take; of a job, each attempt.",
     ),
+    "latency_ms": click.option(
+        "--latency-ms", type=click.IntRange(1, _MAX_TIMEOUT_MS),
+        help="An objective of its own: how long the answer should take.",
+    ),
     "priority": click.option(
-        "--priority", type=click.Choice(["low", "normal", "high"]), help="Passed on to the worker."
+        "--priority", type=click.Choice(["low", "normal", "high"]), help="Who goes first when not everybody can."
     ),
     "version": click.option(
         "--version", metavar="RANGE", help="Which versions will do, such as ^1.2 or '>=2,<3'."

@@ -135,6 +135,7 @@ def who_line(headers: Mapping[str, str], elapsed_ms: float | None) -> str:
         *who,
         f"by {meta.get('controller', '?')}",
         f"{elapsed_ms:.1f} ms" if elapsed_ms is not None else "",
+        f"{meta['cost_tokens']:g} tokens" if isinstance(meta.get("cost_tokens"), float) and meta["cost_tokens"] else "",
         "replayed" if meta.get("replayed") else "",
     ]
     return printable(" · ".join(part for part in parts if part))

@@ -164,11 +164,12 @@ class Counting:
             measured.told = measured.standing
             return
         month = _month(self._minute // MINUTES_A_DAY)
-        for command in (
-            *objective_states.changes(measured, world.wall_s, world.controller_id),
-            *objective_states.thresholds(measured, world.wall_s, month, world.controller_id),
-        ):
+        changed = objective_states.changes(measured, world.wall_s, world.controller_id)
+        passed = objective_states.thresholds(measured, world.wall_s, month, world.controller_id)
+        for command in (*changed, *passed):
             self._emit(command)
+        if passed and self._exchanging:
+            self._write()  # so that whoever speaks next does not say it again
 
     # Others -----------------------------------------------------------------------
 

@@ -1,0 +1,264 @@
+"""Counts that controllers tell each other: everybody sees one budget, and one of them speaks of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness import HELLO, House, spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.core.burn import Standing, month
+from controller.core.commands import Alert, Publish, WriteCounts
+from controller.core.counting import EVERY_S
+from controller.core.events import ClockSet, CountingBegins, CountingEnds, CountsKnown, PeerCounts, RulesChanged
+from controller.core.objectives import AlertAt, Objective, Rules
+from controller.core.peers import LIVES_S, Peers
+from controller.core.windows import MINUTES_A_DAY, Counts, Windows
+from subjects.answers import Fault
+from subjects.slo_counts import CountsMessage, Period, Totals
+from subjects.tokens import CapabilityId
+
+ASKED = Objective(HELLO, budget=0.1, alerts=(AlertAt(0.5, "slack"),))
+NOON_S = 20_437 * 86_400 + 43_200.0
+
+
+@dataclass
+class Store:
+    """The stream: the last message of each subject, in order; ``houses`` hear what is written at once."""
+
+    houses: list[House] = field(default_factory=list)
+    kept: dict[Period, CountsMessage] = field(default_factory=dict)
+
+    def start(self, name: str, *objectives: Objective) -> House:
+        """A controller starts, and reads what is stored."""
+        house = House(name=name, seed=len(self.houses))
+        house.world.wall_offset_s = NOON_S - house.now
+        house.register("w-1", spec(max_concurrency=100))
+        house.beating.add("w-1")
+        house.feed(RulesChanged(Rules({each.capability: each for each in objectives or (ASKED,)})))
+        house.feed(CountingBegins())
+        self.houses.append(house)
+        self.exchange()
+        for period, message in self.kept.items():
+            house.feed(PeerCounts(period, message, live=False))
+        house.feed(CountsKnown())
+        return house
+
+    def exchange(self) -> None:
+        """Everybody hears what anybody wrote."""
+        written = [
+            (house, command) for house in self.houses for command in house.log if isinstance(command, WriteCounts)
+        ]
+        for house, command in written:
+            house.log.remove(command)
+            self.kept.pop(command.period, None)
+            self.kept[command.period] = command.message
+            for other in self.houses:
+                other.feed(PeerCounts(command.period, command.message, live=True))
+
+    def advance(self, seconds: float) -> None:
+        """Time passes for all, and what is written is heard."""
+        for _ in range(round(seconds / EVERY_S)):
+            for house in self.houses:
+                house.advance(EVERY_S)
+            self.exchange()
+
+    def kill(self, house: House) -> None:
+        """Gone, without a word."""
+        self.houses.remove(house)
+
+
+def ask(house: House, good: int, bad: int = 0) -> None:
+    """So many requests end."""
+    for _ in range(good):
+        house.answers(house.request())
+    for _ in range(bad):
+        house.answers(house.request(), Fault(500, "no"))
+
+
+def counts(house: House) -> Counts:
+    """The month's, as this controller sees them."""
+    return month(house.world.compliance.measured[HELLO].windows, house.world.wall_s)
+
+
+def told(house: House) -> list[str]:
+    """Names of the events, and channels of the alerts, since the last time."""
+    said = [each for each in house.log if isinstance(each, Publish | Alert) and getattr(each, "kind", "slo") == "slo"]
+    for each in said:
+        house.log.remove(each)
+    return [each.name if isinstance(each, Publish) else f"{each.channel} {each.event}" for each in said]
+
+
+def test_all_controllers_see_one_budget_and_a_new_one_too() -> None:
+    """What each counted is counted once by all; when all are killed, the next one starts with what was."""
+    store = Store()
+    one, two = store.start("c-1"), store.start("c-2")
+    ask(one, 30, 2)
+    ask(two, 15, 3)
+    store.advance(10)
+    ask(one, 10)
+    store.advance(200)
+    assert counts(one) == counts(two) == Counts(60, 5, 55, 0)
+    assert one.world.controllers == two.world.controllers == 2
+    assert one.world.compliance.measured[HELLO].windows.hour == two.world.compliance.measured[HELLO].windows.hour
+    store.kill(one)
+    store.kill(two)
+    three = store.start("c-3")
+    assert counts(three) == Counts(60, 5, 55, 0)
+
+
+def test_who_lives_is_known_and_who_says_goodbye_is_gone_at_once() -> None:
+    """A controller counts while it is heard; a kill is noticed after two messages that do not come."""
+    store = Store()
+    one, two, three = (store.start(name) for name in ("c-1", "c-2", "c-3"))
+    store.advance(5)
+    assert [house.world.controllers for house in store.houses] == [3, 3, 3]
+    two.feed(CountingEnds())
+    store.exchange()
+    store.kill(two)
+    assert [house.world.controllers for house in store.houses] == [2, 2]
+    store.kill(three)
+    store.advance(LIVES_S + EVERY_S)
+    assert one.world.controllers == 1
+
+
+def test_one_controller_speaks_and_the_next_one_says_again_what_still_burns() -> None:
+    """The first by name tells of the change; when it is gone, the next does."""
+    store = Store()
+    one, two = store.start("c-1"), store.start("c-2")
+    store.advance(5)
+    ask(two, 80, 30)
+    store.advance(10)
+    assert one.world.compliance.burning(HELLO) is two.world.compliance.burning(HELLO) is Standing.EXHAUSTED
+    assert told(one) == ["exhausted", "slack exhausted", "slack budget"]
+    assert told(two) == []
+    store.kill(one)
+    store.advance(LIVES_S + EVERY_S)
+    assert told(two) == ["exhausted", "slack exhausted"], "the share of the budget was told"
+    store.kill(two)
+    three = store.start("c-3")
+    store.advance(30)
+    assert told(three) == ["exhausted", "slack exhausted"]
+
+
+def test_nobody_is_told_anything_before_all_that_was_stored_is_read() -> None:
+    """A controller that knows only a part does not speak of it."""
+    house = House()
+    house.world.wall_offset_s = NOON_S - house.now
+    house.register("w-1", spec(max_concurrency=100))
+    house.feed(RulesChanged(Rules({HELLO: ASKED})))
+    house.feed(CountingBegins())
+    ask(house, 10, 30)
+    house.advance(20)
+    assert house.world.compliance.burning(HELLO) is Standing.EXHAUSTED
+    assert told(house) == []
+    house.feed(CountsKnown())
+    assert "exhausted" in told(house)
+
+
+def test_without_a_store_an_objective_is_kept_all_the_same() -> None:
+    """Where counts are not exchanged, one controller's own decide, and nothing is written."""
+    house = House()
+    house.register("w-1", spec(max_concurrency=100))
+    house.feed(RulesChanged(Rules({HELLO: ASKED})))
+    ask(house, 10, 30)
+    house.advance(6)
+    assert "exhausted" in told(house)
+    assert not [each for each in house.log if isinstance(each, WriteCounts)]
+    house.feed(RulesChanged(Rules()))
+    house.advance(6)
+    assert house.router.timers.next_due() is None or "counting" not in house.router.timers
+
+
+def test_what_others_count_before_it_is_asked_here_is_not_lost() -> None:
+    """Two controllers get a new file at different times, and agree."""
+    store = Store()
+    other = Objective(CapabilityId("a:b"), budget=0.1)
+    one, two = store.start("c-1"), store.start("c-2", other)
+    ask(one, 20, 1)
+    store.advance(200)
+    ask(one, 20, 1)
+    store.advance(10)
+    two.feed(RulesChanged(Rules({HELLO: ASKED})))
+    ask(two, 1)
+    store.advance(10)
+    assert counts(two) == counts(one) == Counts(43, 2, 41, 0)
+    two.feed(RulesChanged(Rules()))
+    two.feed(RulesChanged(Rules({HELLO: ASKED})))
+    store.advance(10)
+    assert counts(two).requests >= 0
+
+
+def test_a_clock_that_is_set_moves_on_and_never_back() -> None:
+    """A machine that slept goes on in the present; one whose clock is set back waits for it."""
+    store = Store()
+    house = store.start("c-1")
+    ask(house, 5)
+    house.advance(5)
+    house.feed(ClockSet(house.world.wall_offset_s + 7200))
+    house.advance(5)
+    windows = house.world.compliance.measured[HELLO].windows
+    assert windows.minutes.last(60) == Counts()
+    assert windows.minutes.last(125).requests == 5
+    newest = windows.minutes.newest
+    house.feed(ClockSet(house.world.wall_offset_s - 7200))
+    ask(house, 1)
+    house.advance(5)
+    assert windows.minutes.newest == newest
+    assert windows.minutes.last(1).requests == 1
+
+
+MESSAGES = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "own"]),
+        st.integers(0, 3),
+        st.booleans(),
+        st.dictionaries(st.sampled_from(["x:x", "y:y"]), st.integers(1, 5), max_size=2),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=200)
+@given(MESSAGES, st.randoms(use_true_random=False))
+def test_the_newest_of_each_subject_counts_and_nothing_twice(messages: list, random: object) -> None:  # type: ignore[type-arg]
+    """Every process writes its times in order, each as often as it likes; a replay from the start changes nothing."""
+    all_windows = {name: Windows() for name in ("x:x", "y:y")}
+    minute = 1000 * MINUTES_A_DAY + 700
+    peers = Peers(("own", "boot"), lambda name: all_windows[name])
+    newest: dict[Period, dict[str, int]] = {}
+    stored: list[tuple[Period, CountsMessage]] = []
+    at = dict.fromkeys(("a", "b", "own"), 0)
+    for who, step, is_day, said in messages:
+        at[who] += step
+        period = Period(who, "boot", 1000 if is_day else minute + at[who], is_day)
+        newest[period] = said
+        counted = {CapabilityId(name): Totals(n, 0, n, 0, {n: n} if not is_day else {}) for name, n in said.items()}
+        stored.append((period, CountsMessage(0.0, counted)))
+    for windows in all_windows.values():
+        windows.advance(minute + 200)
+    for _ in range(2):
+        for period, message in stored:
+            peers.read(period, message, minute + 200, 0.0, 100.0)
+        last = {period: at for at, (period, _) in enumerate(stored)}
+        stored = [stored[at] for at in sorted(last.values())]
+    for name, windows in all_windows.items():
+        theirs = {period: said.get(name, 0) for period, said in newest.items() if period.controller != "own"}
+        recent = sum(n for period, n in theirs.items() if not period.is_day and period.number > minute + 200 - 125)
+        assert windows.minutes.last(125).requests == recent
+        assert windows.tens.last(432).requests == sum(n for period, n in theirs.items() if not period.is_day)
+        assert windows.days.last(1).requests == sum(n for period, n in theirs.items() if period.is_day)
+
+
+def test_strangers_and_wrong_clocks_are_bounded() -> None:
+    """Thousands of capabilities that nobody asked for, and minutes that are years ahead, leave no more than so much."""
+    store = Store()
+    house = store.start("c-1")
+    for at in range(3):
+        many = {CapabilityId(f"x:n{at}-{number}"): Totals(1, 0, 1) for number in range(400)}
+        house.feed(PeerCounts(Period(f"z-{at}", "b", int(NOON_S // 60)), CountsMessage(NOON_S, many), live=True))
+    assert len(house.router.counting._strangers) == 500
+    ahead = Period("z-9", "b", int(NOON_S // 60) + 10**6)
+    house.feed(PeerCounts(ahead, CountsMessage(NOON_S, {HELLO: Totals(7, 0, 7)}), live=True))
+    assert counts(house) == Counts()

@@ -11,8 +11,9 @@ from typing import Annotated, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from controller.checked_files import Written, checked, fits, wrong
 from controller.core.objectives import Rate, Rates
-from controller.yaml_files import Mistake, Written, fits, read_as, wrong
+from controller.yaml_files import Mistake, read_bytes
 
 # Some ten thousand callers.
 _MOST_BYTES = 1024 * 1024
@@ -67,7 +68,10 @@ class LoadedRates(NamedTuple):
 
 def load_rates(path: Path) -> LoadedRates:
     """The rates in this file. Never raises."""
-    read = read_as(path, LimitsFile, _MOST_BYTES)
+    data = read_bytes(path, _MOST_BYTES)
+    if isinstance(data, Mistake):
+        return LoadedRates(None, [data])
+    read = checked(path, data, LimitsFile)
     if read.value is None:
         return LoadedRates(None, read.mistakes)
     default, callers = read.value.default, read.value.callers

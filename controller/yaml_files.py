@@ -1,21 +1,16 @@
-"""Owns reading the YAML files that people write, against a pydantic model: every mistake is told, with its line.
+"""Owns reading the YAML files that people write: what they say, on which line, and why it is no YAML.
 
-A field's description completes the sentence "must be …". It refuses to know what a file is for; ``slo_files``,
-``limits_file`` and ``settings`` call it.
+It refuses to know what a file is for, and never raises. ``settings`` calls it, and ``checked_files`` for all others.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, get_args
+from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
 
 Place = tuple[str | int, ...]
 """Keys and indices from the top of a file to a value."""
@@ -49,39 +44,6 @@ class Document(NamedTuple):
         return Mistake(str(self.path), self.lines.get(known, 1), shown_place(place), text)
 
 
-class Written(BaseModel):
-    """What every part of such a file is: nothing unknown, nothing guessed, nothing changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-M = TypeVar("M", bound=Written)
-
-
-class Read(NamedTuple, Generic[M]):
-    """A file that was read: ``value`` is None where there are mistakes."""
-
-    value: M | None
-    mistakes: list[Mistake]
-    document: Document | None = None
-
-
-def fits(rule: Callable[[str], bool]) -> Callable[[str], str]:
-    """A validator of texts by ``rule``; what it wants is told by the field's description."""
-
-    def check(value: str) -> str:
-        if not rule(value):
-            raise ValueError
-        return value
-
-    return check
-
-
-def wrong(text: str, *place: str | int) -> NoReturn:
-    """Refuse, in a model's validator, what stands at ``place`` within it."""
-    raise PydanticCustomError("wrong", "{text}", {"text": text, "place": place})
-
-
 def shown_place(place: Place) -> str:
     """``slo.error_budget.alerts[0].channel``."""
     shown = ""
@@ -100,37 +62,29 @@ def shown(value: object) -> str:
     return {"None": "empty", "True": "true", "False": "false"}.get(text) or f"{text:.60}"
 
 
-def read_as(path: Path, model: type[M], most_bytes: int) -> Read[M]:
-    """The file as a ``model``, or everything that keeps it from being one."""
-    document, mistakes = read_yaml(path, most_bytes)
-    if document is None:
-        return Read(None, mistakes)
-    keys = " and ".join(f"`{name}:`" for name, field in model.model_fields.items() if field.is_required())
-    content = {} if document.content is None and not keys else document.content
-    if not isinstance(content, Mapping):
-        keys = keys or " or ".join(f"`{name}:`" for name in model.model_fields)
-        return Read(None, [document.mistake((), f"must be a mapping with {keys}, not {shown(content)}")], document)
-    try:
-        value = model.model_validate(content)
-    except ValidationError as error:
-        mistakes += [_mistake(document, model, each) for each in error.errors(include_url=False)]
-        return Read(None, sorted(mistakes, key=lambda each: each.line), document)
-    return Read(None if mistakes else value, mistakes, document)
-
-
 def read_yaml(path: Path, most_bytes: int) -> tuple[Document | None, list[Mistake]]:
     """The file's content, None where it is no YAML; keys that are there twice are mistakes beside it."""
+    data = read_bytes(path, most_bytes)
+    return parse_yaml(path, data) if isinstance(data, bytes) else (None, [data])
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes | Mistake:
+    """All of a file, or why not."""
     try:
         with path.open("rb") as file:
             data = file.read(most_bytes + 1)
-        text = data.decode("utf-8-sig")
     except OSError as error:
-        return None, [Mistake(str(path), 0, "", f"cannot be read: {error.strerror}")]
+        return Mistake(str(path), 0, "", f"cannot be read: {error.strerror}")
+    return data if len(data) <= most_bytes else Mistake(str(path), 0, "", f"is longer than {most_bytes} bytes")
+
+
+def parse_yaml(path: Path, data: bytes) -> tuple[Document | None, list[Mistake]]:
+    """As ``read_yaml``, of what was read already."""
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         return None, [Mistake(str(path), line, "", "is not UTF-8 text")]
-    if len(data) > most_bytes:
-        return None, [Mistake(str(path), 0, "", f"is longer than {most_bytes} bytes")]
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -184,54 +138,3 @@ def _walk(node: yaml.Node, place: Place, lines: dict[Place, int], twice: list[Pl
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             _walk(value, (*place, index), lines, twice)
-
-
-def _mistake(document: Document, model: type[Written], error: ErrorDetails) -> Mistake:
-    place, value = error["loc"], error["input"]
-    if error["type"] == "invalid_key":  # a number, which is not known either
-        place = (*place[:-1], str(place[-1]))
-    if error["type"] == "wrong":
-        return document.mistake((*place, *error["ctx"]["place"]), error["ctx"]["text"])
-    known = _fields(model, place[:-1])
-    field = known.get(str(place[-1]))
-    if error["type"] in ("extra_forbidden", "invalid_key"):
-        near = difflib.get_close_matches(str(place[-1]), known, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-        return document.mistake(place, f"is not known; {advice}")
-    if error["type"] == "missing":
-        return document.mistake(place, f"is missing; it must be {_rule(model, place)}")
-    text = f"must be {_rule(model, place)}, not {shown(value)}"
-    if field is not None and _is_text(field.annotation) and isinstance(value, int | float | date):
-        text += "; put it in quotes"
-    return document.mistake(place, text)
-
-
-def _is_text(annotation: object) -> bool:
-    return annotation is str or any(map(_is_text, get_args(annotation)))
-
-
-def _rule(model: type[Written], place: Place) -> str:
-    """The description of the field at ``place``; of an item of a list what it holds."""
-    field = _fields(model, place[:-1]).get(str(place[-1]))
-    if field is not None:
-        return field.description or "left out"
-    return f"a mapping of {', '.join(_fields(model, place))}"
-
-
-def _fields(model: type[Written], place: Place) -> dict[str, FieldInfo]:
-    fields = dict(model.model_fields)
-    for part in place:
-        if isinstance(part, int):
-            continue
-        field = fields.get(part)
-        inner = None if field is None else _model(field.annotation)
-        if inner is None:
-            return {}
-        fields = dict(inner.model_fields)
-    return fields
-
-
-def _model(annotation: object) -> type[Written] | None:
-    if isinstance(annotation, type) and issubclass(annotation, Written):
-        return annotation
-    return next((found for each in get_args(annotation) if (found := _model(each)) is not None), None)

@@ -63,14 +63,17 @@ class RulesWatch:
     async def _watch(self) -> None:
         while True:
             places = self._places()
+            wait_ms = int(_LOOK_ANYWAY_S * 1000)
             try:
-                async for changes in awatch(
-                    *places, recursive=False, yield_on_timeout=True, rust_timeout=int(_LOOK_ANYWAY_S * 1000)
-                ):
-                    await self._look(Path(path).name for _, path in changes)
-                    if self._places() != places:
-                        break
-            except OSError as error:  # one of them has just gone, or the system watches no more for us
+                batches = awatch(
+                    *places, watch_filter=None, recursive=False, yield_on_timeout=True, rust_timeout=wait_ms
+                )
+                async with contextlib.aclosing(batches):
+                    async for changes in batches:
+                        await self._look(Path(path).name for _, path in changes)
+                        if self._places() != places:
+                            break
+            except (OSError, RuntimeError) as error:  # one of them has just gone, or the system watches no more for us
                 log.debug("the folders of rules cannot be watched: %s", error)
                 await asyncio.sleep(_LOOK_ANYWAY_S)
                 await self._look(())

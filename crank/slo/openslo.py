@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from copy import deepcopy
 from decimal import Decimal
 from hashlib import blake2s
 from typing import Any
@@ -89,7 +90,7 @@ def _slo(capability: CapabilityId, what: str, title: str, target: float, good: s
         "spec": {
             "service": _name(capability),
             "indicator": {"metadata": {"name": name}, "spec": {"ratioMetric": ratio}},
-            "timeWindow": [MONTH],
+            "timeWindow": [deepcopy(MONTH)],  # whoever changes one document changes no other
             "budgetingMethod": "Occurrences",
             "objectives": [{"displayName": title, "target": target}],
         },

@@ -126,7 +126,7 @@ class _Reading:
 
 def _begun(capability: CapabilityId, told: Mapping[str, Any]) -> dict[str, Any]:
     """What our own annotations say beside the objectives."""
-    ours = {key.removeprefix(OURS): value for key, value in told.items() if isinstance(value, str)}
+    ours = {_text(key).removeprefix(OURS): value for key, value in told.items() if isinstance(value, str)}
     verb, name = split_capability(capability)
     content: dict[str, Any] = {"capability": {"verb": verb, "name": name}, "slo": {}}
     if "version" in ours:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.objectives import AlertAt, Excused, Objective
-from controller.slo_files import SloFile, load_objectives
+from controller.slo_fields import SloFile
+from controller.slo_files import load_objectives
 from crank.slo.openslo import Document, exported, left_out
 from crank.slo.openslo_import import taken_in
 from subjects.tokens import CapabilityId

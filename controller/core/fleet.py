@@ -135,8 +135,8 @@ class Offer:
 
     @property
     def quick(self) -> bool:
-        """Whether it can be given work, and is entered as one that meets what is asked of its capability."""
-        return self.eligible and self.entered < UNPROVEN
+        """Whether it can be given work, and nothing says that it would not meet what is asked of its capability."""
+        return self.eligible and self.entered < LAST
 
     @property
     def bad_share(self) -> float:

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 # Answers after which an offer is known: fewer say nothing of its slowest ones.
 PROVEN = 5
-# Two thirds of what happened are forgotten after so many seconds.
-MEMORY_S = 30.0
+# Two thirds of what happened are forgotten after so many seconds, or after so many answers if that is sooner: whoever
+# did a thousand requests must not have to fail a hundred before anybody believes it.
+MEMORY_S, MEMORY = 30.0, 30.0
 # One failure may be chance: it takes two that are not long apart, and this share, or five times what the objective
 # allows, if that is more.
 FEWEST_BAD, LEAST_SHARE, ALLOWANCES = 1.5, 0.1, 5.0
@@ -166,6 +167,8 @@ class Health:
 
     def _count(self, offer: Offer, good: float, bad: float, now: float) -> None:
         kept = math.exp((offer.judged_at - now) / MEMORY_S)
+        if offer.good + offer.bad > MEMORY - 1.0:
+            kept = min(kept, (MEMORY - good - bad) / (offer.good + offer.bad))
         offer.good, offer.bad, offer.judged_at = offer.good * kept + good, offer.bad * kept + bad, now
 
     def _eject(self, offer: Offer, now: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any, NamedTuple
 
-from controller.core.fleet import INFINITE, UNPROVEN, Offer, State
+from controller.core.fleet import INFINITE, LAST, Offer, State
 from controller.core.latency import Latency
 from controller.core.matching import mismatch
 from controller.core.objectives import Objective
@@ -55,7 +55,7 @@ class Pool:
         self.places = 0
         """Requests that the eligible members can do at once."""
         self.quick_places = 0
-        """Likewise of those that meet the objective."""
+        """Likewise of those that meet the objective, or have still to show it."""
         self.free = Tiers()
         self.queue: list[Place] = []
         """Requests that wait for a free offer, the most urgent first."""
@@ -109,7 +109,7 @@ class Pool:
         if offer.eligible:
             self.eligible += times
             self.places += times * offer.places
-            if offer.entered < UNPROVEN:
+            if offer.entered < LAST:
                 self.quick_places += times * offer.places
 
 

@@ -60,7 +60,11 @@ class Candidate(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def score_ms(offer: Offer, now: float) -> float:
     """Predicted latency in milliseconds, with the work that this controller already gave it."""
-    score = offer.latency.expected_ms(now) * (1.0 + offer.in_flight / offer.places)
+    asked = offer.objective
+    # One peak sets nobody back whom an objective judges anyway: else equals would not share the work evenly.
+    steady = asked is not None and asked.target_ms is not None and offer.tier < LAST
+    usual_ms = offer.latency.mean_ms if steady else offer.latency.expected_ms(now)
+    score = usual_ms * (1.0 + offer.in_flight / offer.places)
     return score * SUSPECT_FACTOR if offer.suspect else score
 
 

@@ -212,6 +212,22 @@ def test_an_objective_that_the_budget_does_not_pay_for_names_what_would() -> Non
     assert house.request(budget_tokens=5.0).workers == ["cheap"], "not enforced, it is late and within the budget"
 
 
+def test_those_who_have_still_to_show_it_are_waited_for() -> None:
+    """At the very beginning nobody has met the objective, and nothing says that nobody will."""
+    house = House(timeout_ms=60_000)
+    rule(house, p99_ms=50, reject_on_violation=True, phase="enforce")
+    for number in range(4):
+        house.register(f"w-{number}", spec(max_concurrency=4))
+    calls = [house.request() for _ in range(20)]
+    house.advance(0.01)
+    for call in calls[:8]:
+        house.answers(call)
+    assert house.world.registry.groups[HELLO].service.answers >= 5
+    for _ in range(8):
+        call = house.request()
+        assert not call.terminal or call.kind is ErrorKind.OVERLOADED
+
+
 # Late or in line ------------------------------------------------------------------------
 
 

@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core import pools as pools_module
+from controller.core.events import RulesChanged
 from controller.core.fleet import Offer
 from controller.core.latency import ESTIMATE_DECAY_S, UNKNOWN_LATENCY_MS
 from controller.core.matching import mismatch
+from controller.core.objectives import Objective, Rules
 from controller.core.selection import SUSPECT_FACTOR, choose, explain, score_ms
 from simulation.books import check_all
 from subjects.answers import Fault, NotRun
@@ -124,6 +126,21 @@ def test_equal_workers_share_the_work() -> None:
     for number in range(4):
         measured(house, f"w-{number}", 10)
     assert min(drawn(house).values()) > 60
+
+
+def test_one_peak_sets_nobody_back_whom_an_objective_judges() -> None:
+    """Else equals would not share the work evenly; without one, the peak is all that is known of what may come."""
+    for objective in (None, Objective(HELLO, p99_ms=500)):
+        house = House()
+        house.feed(RulesChanged(Rules({HELLO: objective} if objective else {})))
+        for name in ("w-1", "w-2"):
+            house.register(name, spec(max_concurrency=100))
+            for _ in range(50):
+                house.world.health.answered(house.offer(name), 10, house.now)
+        house.world.health.answered(house.offer("w-1"), 11, house.now)
+        house.world.health.answered(house.offer("w-2"), 12, house.now)
+        house.offer("w-1").in_flight = 4
+        assert drawn(house)["w-1"] == pytest.approx(300 if objective is None else 100, rel=0.2)
 
 
 def test_a_suspect_counts_as_four_times_slower() -> None:

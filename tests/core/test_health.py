@@ -72,8 +72,20 @@ def test_a_few_failures_among_many_answers_are_no_reason() -> None:
     house = House()
     offer = proven(house, "w-0", 10, times=100)
     for _ in range(5):
+        for _ in range(19):
+            house.world.health.answered(offer, 10, house.now)
         house.world.health.failed(offer, 10, house.now)
     assert not offer.demoted
+
+
+def test_whoever_did_much_is_found_out_as_soon() -> None:
+    """Thousands of answers a moment ago do not make up for failing half of the work now."""
+    house = House()
+    offer = proven(house, "w-0", 10, times=10_000)
+    for _ in range(5):
+        house.world.health.answered(offer, 10, house.now)
+        house.world.health.failed(offer, 10, house.now)
+    assert offer.demoted
 
 
 def test_an_objective_that_allows_more_failures_forgives_more() -> None:
@@ -223,5 +235,5 @@ def test_the_state_of_an_ejected_worker_is_told_with_the_candidates() -> None:
     for _ in range(60):
         house.world.health.failed(house.offer("w-0"), 10, house.now)
     told = house.request(dry_run=True).answer.body.decode()
-    assert "is ejected: of its recent work 92 % failed" in told
+    assert "is ejected: of its recent work 95 % failed" in told
     assert HELLO in told

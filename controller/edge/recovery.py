@@ -25,6 +25,7 @@ def _streams(subjects: Subjects) -> dict[str, str]:
     """By name, what each is for."""
     return {
         subjects.stream_registry: "manifests: read whole at the start, and followed",
+        subjects.stream_slo: "counts of objectives: read from the start on, beside the work",
         f"KV_{subjects.bucket_idempotency}": "claims and answers: each read when its key is asked for",
         f"OBJ_{subjects.bucket_answers}": "answers too large for a record: read with it",
         subjects.stream_jobs: "jobs that are not done: handed out again until they are",

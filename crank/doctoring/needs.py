@@ -80,6 +80,7 @@ class Needs:
         capability = capability_id(token, token)
         for subject, grant in (
             (subjects.registry(WorkerId(token)), f"{subjects.prefix}.registry.*"),
+            (subjects.slo(token, token, 0), f"{subjects.prefix}.slo.*.*.*"),
             (subjects.job(capability), f"{subjects.prefix}.jobs.*.*"),
             (subjects.dead(capability), f"{subjects.prefix}.dead.*.*"),
             (f"$KV.{subjects.bucket_idempotency}.{token}", f"$KV.{subjects.bucket_idempotency}.*"),
@@ -91,9 +92,10 @@ class Needs:
 
     def _jetstream(self) -> Iterator[Need]:
         subjects, token = self._subjects, self._token
-        registry, jobs = subjects.stream_registry, subjects.stream_jobs
+        registry, jobs, slo = subjects.stream_registry, subjects.stream_jobs, subjects.stream_slo
         asked = {
             registry: (*_STREAM, "CONSUMER.CREATE", "CONSUMER.DELETE.*"),
+            slo: ("STREAM.CREATE", "STREAM.INFO", "CONSUMER.CREATE", "CONSUMER.DELETE.*"),
             jobs: (*_STREAM, "CONSUMER.NAMES", "CONSUMER.CREATE.*", "CONSUMER.MSG.NEXT.*"),
             subjects.stream_dead: (*_STREAM, "STREAM.MSG.DELETE", *_READ),
             f"KV_{subjects.bucket_idempotency}": (*_STREAM, *_READ),
@@ -106,7 +108,8 @@ class Needs:
                 of_one = operation.endswith(".*")
                 api = f"$JS.API.{operation.removesuffix('.*')}.{stream}"
                 yield _say(f"{api}.{token}" if of_one else api, f"{api}.*" if of_one else api, _UNREADABLE)
-        yield _say(f"$JS.FC.{registry}.{token}.{token}", f"$JS.FC.{registry}.>")
+        for followed in (registry, slo):
+            yield _say(f"$JS.FC.{followed}.{token}.{token}", f"$JS.FC.{followed}.>")
         yield _say(f"$JS.ACK.{jobs}.{token}.1.1.1.1.0", f"$JS.ACK.{jobs}.>")
 
     def _worker(self) -> Iterator[Need]:

@@ -14,6 +14,7 @@ from controller.edge.claims import claims_spec
 from controller.edge.job_stores import RESULTS_FULL, job_specs
 from controller.edge.kept_answers import answers_spec
 from controller.edge.registry_log import registry_spec
+from controller.edge.slo_counts import slo_spec
 from controller.edge.store_watch import CLAIMS_FULL
 from controller.edge.stream_faults import made_otherwise, nearly_full
 from controller.settings import ControllerSettings
@@ -46,6 +47,13 @@ def kept_streams(settings: ControllerSettings) -> tuple[Kept, ...]:
     return (
         Kept(
             "registry", registry_spec(subjects, replicas), "nobody can register", "workers register again by themselves"
+        ),
+        Kept(
+            "budgets",
+            slo_spec(subjects, replicas),
+            "each controller knows its own counts of objectives alone",
+            "the month's budgets begin with what controllers that run have counted",
+            made_otherwise="warning",
         ),
         Kept(
             "claims",

@@ -25,7 +25,7 @@ Env = dict[str, str]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CHECKS = [
     "settings", "versions", "NATS", "max_payload", "permissions", "clock", "JetStream", "replicas", "registry",
-    "claims", "answers", "jobs", "dead", "results", "controllers", "workers",
+    "budgets", "claims", "answers", "jobs", "dead", "results", "controllers", "workers",
 ]  # fmt: skip
 
 

@@ -82,4 +82,4 @@ async def test_room_that_is_too_small_for_what_controllers_make_is_told_beforeha
 async def test_fewer_streams_than_controllers_make_are_told(start_server: StartServer) -> None:
     """Not only none at all."""
     server = await start_server(LIMITED.format("max_mem: 1M, max_file: 4G, max_streams: 5"))
-    assert "6 streams more, of 5 that are allowed" in (await fault(server.url, "JetStream")).found
+    assert "7 streams more, of 5 that are allowed" in (await fault(server.url, "JetStream")).found

@@ -279,7 +279,8 @@ async def test_recovery_tells_what_there_is_and_what_is_unfinished(operator: Ope
     told = await operator.ask("recovery")
     rows = {row["stream"]: row for row in told["recovery"]}
     assert set(rows) == {
-        "CRANK_REGISTRY", "CRANK_JOBS", "CRANK_DEAD", "KV_crank_idempotency", "KV_crank_results", "OBJ_crank_answers"
+        "CRANK_REGISTRY", "CRANK_SLO", "CRANK_JOBS", "CRANK_DEAD", "KV_crank_idempotency", "KV_crank_results",
+        "OBJ_crank_answers",
     }  # fmt: skip
     jobs = rows["CRANK_JOBS"]
     assert (jobs["messages"], jobs["first_seq"], jobs["last_seq"]) == (1, 1, 1)

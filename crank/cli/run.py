@@ -195,6 +195,7 @@ async def _worker(loaded: Worker, worker_id: str, nats_url: str, prefix: str, wi
 def log_to_stderr(level: str) -> None:
     """Start logging, for people."""
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s  %(message)s")
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)  # what comes of a change is said by us
 
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:

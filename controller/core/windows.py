@@ -39,11 +39,12 @@ class Ring:
 
     def advance(self, cell: int) -> None:
         """Time has come to ``cell``; it never goes back."""
-        first = max(self.newest + 1, cell - self._length + 1)
-        for number in range(first, cell + 1):
+        if cell <= self.newest:
+            return
+        for number in range(max(self.newest + 1, cell - self._length + 1), cell + 1):
             for column in self._columns:
                 column[number % self._length] = 0
-        self.newest = max(self.newest, cell)
+        self.newest = cell
 
     def add(self, cell: int, totals: Totals, sign: int) -> None:
         """Add to a cell; one that is too old, or that time has not come to, counts for nothing."""
@@ -78,6 +79,8 @@ class Windows:
 
     def advance(self, minute: int) -> None:
         """Time has come to ``minute``."""
+        if minute <= self.minutes.newest:
+            return
         self.minutes.advance(minute)
         self.tens.advance(minute // 10)
         self.days.advance(minute // MINUTES_A_DAY)

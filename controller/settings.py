@@ -238,7 +238,9 @@ def _unknown(stored: Mapping[str, Any], config_file: Path | None) -> list[str]:
 def _read_file(path: Path, named_by: str) -> dict[str, Any]:
     document, mistakes = read_yaml(path, _MOST_BYTES)
     if document is None or mistakes:
-        raise SettingsError("\n".join(str(each) if each.line else f"{named_by}: {each}" for each in mistakes))
+        raise SettingsError(
+            "\n".join(str(each) if each.line else f"{named_by}: {each.file} {each.text}" for each in mistakes)
+        )
     if document.content is None:
         return {}
     if not isinstance(document.content, dict):

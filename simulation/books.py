@@ -9,7 +9,7 @@ from collections import Counter
 
 from controller.core.admission import RETHINK_S
 from controller.core.commands import Attach, Send
-from controller.core.fleet import LAST, Offer
+from controller.core.fleet import FAILING, LAST, Offer
 from controller.core.matching import mismatch
 from controller.core.router import Router
 from controller.core.timers import SLOT_S
@@ -137,8 +137,10 @@ def check_pools(router: Router) -> None:
             must(pool.eligible == len(usable), "counts", f"{name} counts {pool.eligible} eligible, not {len(usable)}")
             places = sum(offer.places for offer in usable)
             must(pool.places == places, "counts", f"{name} counts {pool.places} places, not {places}")
-            quick = sum(offer.places for offer in usable if offer.tier < LAST)
-            must(pool.quick_places == quick, "counts", f"{name} counts {pool.quick_places} quick places, not {quick}")
+            sound = sum(offer.places for offer in usable if offer.tier < FAILING)
+            must(pool.sound_places == sound, "counts", f"{name} counts {pool.sound_places} sound places, not {sound}")
+            failing = sum(offer.places for offer in usable if FAILING <= offer.tier < LAST)
+            must(pool.failing_places == failing, "counts", f"{name} counts {pool.failing_places} failing places")
             waiting += len(pool.queue)
             must(pool.queue == sorted(pool.queue), "counts", f"{name} is not in line by urgency")
             for place in pool.queue:

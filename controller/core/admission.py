@@ -55,10 +55,12 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     tail_ms = service.mean_ms + TAIL_DEVIATIONS * service.dev_ms
     # Those who meet the objective are worth waiting for where all of them are busy. While nothing is known of the work,
     # waiting is as good as anything.
-    promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < LAST)
+    promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < pool.bar)
     in_time = late is None if wait_ms is None else promising and wait_ms + tail_ms <= within_ms
     asked = objective_of(life, group) is not None
-    shed = _shed(life, group, pool, world, in_time=in_time)
+    # One that fails often is still better than a refusal, which fails always.
+    perhaps = late is not None and late.entered < LAST and late.latency.slowest_ms(now) <= within_ms
+    shed = _shed(life, group, pool, world, in_time=in_time or perhaps)
     if shed is not None:
         return shed
     if late is not None and not (in_time and asked) and not (promising and _sooner(life, wait_ms, group, late, now)):

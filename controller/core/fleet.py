@@ -17,8 +17,10 @@ INFINITE = float("inf")
 # Tiers that are no price; prices stay far below.
 UNPROVEN = 1e300
 """Of a capability with an objective, an offer that has not shown yet what it can do."""
+FAILING = 1.5e300
+"""An offer that fails too often, and is quick enough: for those whom nobody else takes."""
 LAST = 2e300
-"""An offer that is too slow for the objective, or fails too often: for those whom nobody else takes."""
+"""An offer that is too slow for the objective: likewise."""
 
 
 class State(Enum):
@@ -117,7 +119,7 @@ class Offer:
     rank: float = 0.0
     """What it costs in comparison: the price, weighed with the bid."""
     tier: float = 0.0
-    """Where it belongs among the free ones: ``rank``, or ``UNPROVEN``, or ``LAST``."""
+    """Where it belongs among the free ones: ``rank``, or ``UNPROVEN``, ``FAILING`` or ``LAST``."""
     good: float = 0.0
     bad: float = 0.0
     """Answers and failures of late; see ``health``."""

@@ -6,8 +6,9 @@
        ▲                           │ again within five minutes, or nearly always
        └────── back-off over ── ejected
 
-A demoted offer stays in the last tier: for those whom nobody else takes. An ejected one gets nothing, for ten seconds
-and twice as long each time; half of a capability's workers are never ejected. Envoy's outlier detection names these.
+A demoted offer stays among the last, for those whom nobody else takes; where all are demoted, none is. An ejected one
+gets nothing, for ten seconds and twice as long each time; half of a capability's workers are never ejected. Envoy's
+outlier detection names these.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import msgspec
 
 from controller.core import pricing
 from controller.core.commands import Command, Publish
-from controller.core.fleet import INFINITE, LAST, UNPROVEN, Offer, Worker
+from controller.core.fleet import FAILING, INFINITE, LAST, UNPROVEN, Offer, Worker
 from controller.core.latency import P95_DEVIATIONS
 from controller.core.objectives import Objective
 from controller.core.pools import Group, Pool
@@ -64,14 +65,13 @@ def judge(offer: Offer, objective: Objective | None, now: float) -> None:
 def place(offer: Offer, now: float) -> None:
     """Say which tier ``offer`` belongs to at ``now``."""
     objective = offer.objective
-    if offer.demoted:
+    asked = objective is not None and objective.target_ms is not None
+    if objective is not None and asked and not _meets(offer, objective, now):
         offer.tier = LAST
-    elif objective is None or objective.target_ms is None:
-        offer.tier = offer.rank
-    elif not _meets(offer, objective, now):
-        offer.tier = LAST
+    elif offer.demoted:
+        offer.tier = FAILING
     else:
-        offer.tier = offer.rank if offer.latency.answers >= PROVEN else UNPROVEN
+        offer.tier = UNPROVEN if asked and offer.latency.answers < PROVEN else offer.rank
 
 
 def _meets(offer: Offer, asked: Objective, now: float) -> bool:

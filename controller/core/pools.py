@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Any, NamedTuple
 
-from controller.core.fleet import INFINITE, LAST, Offer, State
+from controller.core.fleet import FAILING, INFINITE, LAST, Offer, State
 from controller.core.latency import Latency
 from controller.core.matching import mismatch
 from controller.core.objectives import Objective
@@ -38,11 +38,12 @@ class Pool:
         "budget_tokens",
         "constraints",
         "eligible",
+        "failing_places",
         "free",
         "members",
         "places",
         "queue",
-        "quick_places",
+        "sound_places",
         "version",
     )
 
@@ -54,12 +55,22 @@ class Pool:
         self.eligible = 0
         self.places = 0
         """Requests that the eligible members can do at once."""
-        self.quick_places = 0
-        """Likewise of those that meet the objective, or have still to show it."""
+        self.sound_places = self.failing_places = 0
+        """Likewise of those that meet the objective or have still to show it, and of those that fail too often for it."""
         self.free = Tiers()
         self.queue: list[Place] = []
         """Requests that wait for a free offer, the most urgent first."""
         self._newest: Offer | None = None
+
+    @property
+    def quick_places(self) -> int:
+        """Places that are worth waiting for: where nobody is sound, what all of them suffer is no reason to refuse."""
+        return self.sound_places or self.failing_places
+
+    @property
+    def bar(self) -> float:
+        """The first tier that is only for those whom nobody else takes."""
+        return FAILING if self.sound_places else LAST
 
     def fits(self, offer: Offer) -> bool:
         """Whether ``offer`` belongs here, free or not."""
@@ -109,8 +120,10 @@ class Pool:
         if offer.eligible:
             self.eligible += times
             self.places += times * offer.places
-            if offer.entered < LAST:
-                self.quick_places += times * offer.places
+            if offer.entered < FAILING:
+                self.sound_places += times * offer.places
+            elif offer.entered < LAST:
+                self.failing_places += times * offer.places
 
 
 class Group:

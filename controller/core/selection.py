@@ -73,9 +73,9 @@ def choose(pool: Pool, within_ms: float, tried: Collection[str], now: float, cha
 
     None when there is none. Deterministic for the state of ``chance``, whatever the order in which workers came.
     """
-    free = pool.free
+    free, bar = pool.free, pool.bar
     for tier in free.order[:_PRICES]:
-        if tier == LAST:
+        if tier >= bar:
             break
         offer = _draw(free.at(tier), within_ms, tried, now, chance)
         if offer is not None:

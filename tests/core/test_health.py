@@ -167,6 +167,32 @@ def test_half_of_a_capability_s_workers_are_never_ejected() -> None:
     assert house.request().dispatches
 
 
+def test_what_all_suffer_is_no_reason_to_refuse() -> None:
+    """Where all fail now and then, an enforced objective has them work as if none were demoted, each its share."""
+    house = fleet(3, max_concurrency=2)
+    rule(house, p99_ms=50, reject_on_violation=True, phase="enforce")
+    for _ in range(4):
+        for number in range(3):
+            house.world.health.answered(house.offer(f"w-{number}"), 10, house.now)
+            house.world.health.failed(house.offer(f"w-{number}"), 10, house.now)
+    assert all(house.offer(f"w-{number}").demoted for number in range(3))
+    calls = [house.request() for _ in range(7)]
+    assert went_to(calls) == {"w-0", "w-1", "w-2"}
+    assert not any(call.terminal for call in calls), "the last one waits"
+
+
+def test_one_that_fails_often_is_better_than_a_refusal() -> None:
+    """Where an objective is enforced, and the sound ones are too busy for it."""
+    house = fleet(2, max_concurrency=1)
+    rule(house, p99_ms=15, reject_on_violation=True, phase="enforce")
+    for _ in range(2):
+        house.world.health.failed(house.offer("w-0"), 10, house.now)
+    assert house.offer("w-0").demoted
+    calls = [house.request() for _ in range(3)]
+    assert [call.workers for call in calls[:2]] == [["w-1"], ["w-0"]]
+    assert calls[2].kind is ErrorKind.OVERLOADED
+
+
 def test_the_only_worker_is_never_ejected() -> None:
     """Its errors are the callers' answers."""
     house = House()

@@ -33,7 +33,7 @@ async def controllers(cluster: dict[str, NatsServer]) -> AsyncIterator[list[Cont
     async with asyncio.timeout(60):
         while len(started) < 2:
             settings = ControllerSettings(
-                nats_url=_url(cluster), http_port=0, controller_id=f"c-{len(started)}", replicas=3,
+                nats_url=_url(cluster), http_port=0, slos=None, controller_id=f"c-{len(started)}", replicas=3,
                 heartbeat_interval_s=0.3, claim_lease_s=2.0, drain_timeout_s=5.0,
             )  # fmt: skip
             controller = Controller(settings)

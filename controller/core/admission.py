@@ -58,12 +58,13 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < pool.bar)
     in_time = late is None if wait_ms is None else promising and wait_ms + tail_ms <= within_ms
     asked = objective_of(life, group) is not None
-    # One that fails often is still better than a refusal, which fails always.
-    perhaps = late is not None and late.entered < LAST and late.latency.slowest_ms(now) <= within_ms
+    # One that fails often is better than a refusal, which fails always, and than to be late for certain.
+    perhaps = not in_time and late is not None and late.entered < LAST and late.latency.slowest_ms(now) <= within_ms
     shed = _shed(life, group, pool, world, in_time=in_time or perhaps)
     if shed is not None:
         return shed
-    if late is not None and not (in_time and asked) and not (promising and _sooner(life, wait_ms, group, late, now)):
+    worth_a_wait = promising and not perhaps
+    if late is not None and not (in_time and asked) and not (worth_a_wait and _sooner(life, wait_ms, group, late, now)):
         return _late(life, group, late, now)
     if not life.queued_s:
         life.promised_ms = wait_ms or 0.0

@@ -56,7 +56,7 @@ class Pool:
         self.places = 0
         """Requests that the eligible members can do at once."""
         self.sound_places = self.failing_places = 0
-        """Likewise of those that meet the objective or have still to show it, and of those that fail too often for it."""
+        """Likewise of those that meet the objective or have still to show it; and of those that fail too often."""
         self.free = Tiers()
         self.queue: list[Place] = []
         """Requests that wait for a free offer, the most urgent first."""

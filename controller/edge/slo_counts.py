@@ -76,23 +76,23 @@ class SloCounts:
         """Nothing waits to be written, or nothing can be."""
         self._wrong = ""
         self._ahead_s = _ahead_s()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._task: asyncio.Task[None] | None = None
         self.handlers: dict[type[Any], Callable[[Any], Event | None]] = {WriteCounts: self._write}
 
     def start(self) -> None:
         """Begin to read and to write, beside whatever else is done."""
         self._feed(CountingBegins())
-        self._tasks = [asyncio.create_task(self._exchange())]
+        self._task = asyncio.create_task(self._exchange())
 
     async def stop(self) -> None:
         """Write the last counts, for a while, and stop following."""
-        if not self._tasks:
+        if self._task is None:
             return
         self._feed(CountingEnds())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), _STOP_S)
-        for task in self._tasks:
-            await end(task)
+        if not self._wrong:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), _STOP_S)
+        await end(self._task)
         await self._tail.stop()
 
     def check(self) -> None:

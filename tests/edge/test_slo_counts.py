@@ -79,8 +79,8 @@ async def vanish(controller: Controller) -> None:
     assert controller._parts is not None
     assert controller._bus is not None
     await controller._bus.close()
-    for task in controller._parts.counts._tasks:
-        task.cancel()
+    assert controller._parts.counts._task is not None
+    controller._parts.counts._task.cancel()
     controller._parts.loop.stop()
     await controller._parts.rules.stop()
     assert controller._http is not None

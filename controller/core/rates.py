@@ -9,6 +9,8 @@ from controller.core.objectives import Rate, Rates
 
 # Callers whose buckets are kept; whoever was forgotten begins with a full one.
 MAX_CALLERS = 10_000
+# Whoever waits as long as it was told lacks no more than this.
+_ROUNDING = 1e-9
 
 
 class Buckets:
@@ -30,8 +32,8 @@ class Buckets:
         # The one that asked last stands last, so that those who are forgotten have asked for nothing for long.
         tokens, at = self._buckets.pop(caller, (burst, now))
         tokens = min(burst, tokens + (now - at) * per_s)
-        granted = tokens >= 1.0
+        granted = tokens >= 1.0 - _ROUNDING
         if len(self._buckets) >= MAX_CALLERS:
             del self._buckets[next(iter(self._buckets))]
-        self._buckets[caller] = (tokens - granted, now)
+        self._buckets[caller] = (max(0.0, tokens - granted), now)
         return None if granted else (rate, (1.0 - tokens) / per_s)

@@ -112,6 +112,8 @@ class Health:
 
     def answered(self, offer: Offer, took_ms: float, now: float) -> None:
         """It answered."""
+        if offer.tier == LAST:
+            offer.latency.forget(PROVEN)  # it is tried seldom, and fifty trials would take hours
         offer.latency.observe(took_ms, now)
         self._count(offer, 1.0, 0.0, now)
         was = offer.tier

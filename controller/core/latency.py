@@ -63,6 +63,10 @@ class Latency:
             self.recent_until = 0.0
         self.last_ms, self.at = latency_ms, now
 
+    def forget(self, answers: int) -> None:
+        """Judge by the last few answers, and by those to come: there will be few."""
+        self.answers = min(self.answers, answers)
+
     def promise(self, latency_ms: float) -> None:
         """Its worker says so of its slowest answers; what was measured counts for more."""
         if not self.answers:

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from objective_houses import proven, rule, served, went_to
 
+from controller.core.fleet import LAST
+from controller.core.latency import ESTIMATE_DECAY_S
 from controller.core.selection import SLOW_SHARE, UNPROVEN_SHARE, choose
 from subjects.answers import NotRun
 from subjects.errors import ErrorKind
@@ -245,6 +247,18 @@ def test_who_was_too_slow_is_tried_so_seldom_that_the_objective_does_not_feel_it
     for _ in range(200):
         house.world.health.answered(slow, 20, house.now)
     assert house.request().workers == ["slow"]
+
+
+def test_a_few_trials_are_enough_to_come_back() -> None:
+    """Who was slow a thousand times is tried seldom, and a thousand trials would take days."""
+    house = House()
+    rule(house, p99_ms=50)
+    offer = proven(house, "w-1", 200, times=1000)
+    assert offer.tier == LAST
+    house.advance(ESTIMATE_DECAY_S)
+    for _ in range(25):
+        house.world.health.answered(offer, 10, house.now)
+    assert offer.tier == offer.rank
 
 
 def test_the_urgent_are_nobody_s_trial() -> None:

@@ -9,12 +9,12 @@ def painter(worker_id: str, seconds: float, tokens: float) -> Worker:
     worker = Worker(worker_id, cost_tokens_per_invocation=tokens)
 
     @worker.capability("draw:thumbnail", idempotent=True, max_concurrency=8)
-    async def draw(picture: str) -> dict[str, str]:
+    async def draw(order: dict[str, str]) -> dict[str, str]:
         await asyncio.sleep(seconds)
-        return {"thumbnail": f"{picture} in small", "by": worker_id}
+        return {"thumbnail": f"{order['picture']} in small", "by": worker_id}
 
     return worker
 
 
-cheap = painter("cheap", seconds=0.08, tokens=1)
-quick = painter("quick", seconds=0.01, tokens=10)
+cheap = painter("cheap", seconds=0.03, tokens=1)
+quick = painter("quick", seconds=0.005, tokens=10)

@@ -36,10 +36,10 @@ def _judged(candidate: Mapping[str, Any]) -> str:
     version = candidate.get("version")
     left_out = candidate.get("left_out")
     score = candidate.get("score_ms")
-    judged = f"left out: {left_out}" if left_out else f"expected in {score:.1f} ms" if score is not None else "fits"
+    judged = f"left out: {left_out}" if left_out else f"about {score:.1f} ms" if score is not None else "fits"
     slowest, price = candidate.get("expected_ms"), candidate.get("price_tokens")
     if not left_out and slowest is not None:
-        judged += f" (slowest {slowest:.1f})"
+        judged += f", slowest {slowest:.0f}"
     return f"{version}  {judged}{f', {price:g} tokens' if price and not left_out else ''}"
 
 

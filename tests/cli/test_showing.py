@@ -76,7 +76,7 @@ def test_a_decision_names_every_candidate_with_score_or_reason() -> None:
         "outcome": "would_dispatch",
     }
     assert decision.lines(record)[2:5] == [
-        "candidates  a   1.0.0  expected in 12.3 ms",
+        "candidates  a   1.0.0  about 12.3 ms",
         "            bb  2.0.0  left out: is full",
         "chosen      a (version 1.0.0)",
     ]

@@ -1,0 +1,96 @@
+"""Scenarios of workers that fail: one of them half of the time, all but one always, and all of them now and then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from simulation.scenarios.arrivals import Asked, poisson
+from simulation.scenarios.fleet import Kind, fleet
+from simulation.scenarios.found import Found
+from simulation.scenarios.rules import asked, enforced
+from simulation.scenarios.stage import Stage
+
+WORKER = Kind(20.0)
+TARGET_MS = 100.0
+DEMOTED_GOAL, ERRORS_GOAL_PCT, NEXT = 100, 2.0, 1000
+_PER_S = 400.0
+_LOOK_S = 0.001
+# Longer than any of this is held against anybody.
+_MENDED_S, _BACK_S = 90.0, 60.0
+
+
+def one_fails(seed: int, requests: int) -> list[Found]:
+    """One of five begins to fail half of its requests, which may be tried elsewhere; later it is mended."""
+    stage = Stage(seed, fleet(seed, w=(5, WORKER)), asked(TARGET_MS))
+    stage.play(poisson(seed, _PER_S, requests))
+    worker, offer, begun = stage.workers["w-3"], stage.controller.offer("w-3"), len(stage.asked)
+    worker.fails = 0.5
+    demoted: list[int] = []
+
+    def look() -> None:
+        if offer.demoted:
+            demoted.append(len(stage.asked) - begun)
+        else:
+            stage.clock.after(_LOOK_S, look)
+
+    look()
+    got = stage.play(poisson(seed + 1, _PER_S, 2 * NEXT, begin_s=stage.elapsed_s))
+    after = demoted[0] if demoted else len(got)
+    told, following = got[:after], got[after : after + NEXT]
+    worker.fails, mended_s = 0.0, stage.elapsed_s
+    stage.play(poisson(seed + 2, _PER_S / 10, int(_MENDED_S * _PER_S / 10), begin_s=mended_s))
+    back = stage.play(poisson(seed + 3, _PER_S, NEXT, begin_s=stage.elapsed_s))
+    return [
+        Found("demoted after", after, DEMOTED_GOAL, unit="requests"),
+        Found("callers saw fail until then", _failed_pct(told), ERRORS_GOAL_PCT, unit="%"),
+        Found(f"callers saw fail in the next {NEXT}", _failed_pct(following), ERRORS_GOAL_PCT, unit="%"),
+        Found("its share when mended", 100 * _share_of(back, "w-3"), 10.0, at_most=False, unit="%"),
+    ]
+
+
+def all_but_one(seed: int, requests: int) -> list[Found]:
+    """Four of five fail always; later they are mended."""
+    stage = Stage(seed, fleet(seed, w=(5, WORKER)), asked(TARGET_MS))
+    stage.play(poisson(seed, _PER_S / 4, requests // 4))
+    bad = [worker for name, worker in stage.workers.items() if name != "w-1"]
+    for worker in bad:
+        worker.fails = 1.0
+    group = stage.controller.world.registry.groups[stage.controller.offer("w-1").capability]
+    least = [group.eligible]
+
+    def look() -> None:
+        least[0] = min(least[0], group.eligible)
+        stage.clock.after(0.05, look)
+
+    look()
+    # As much as the sound one can do, now and then more.
+    got = stage.play(poisson(seed + 1, _PER_S / 4, requests, begin_s=stage.elapsed_s))
+    for worker in bad:
+        worker.fails = 0.0
+    stage.play(poisson(seed + 2, _PER_S / 4, int(4 * _BACK_S * _PER_S / 4), begin_s=stage.elapsed_s))
+    back = stage.play(poisson(seed + 3, _PER_S, NEXT, begin_s=stage.elapsed_s))
+    settled = got[len(got) // 4 :]
+    return [
+        Found("left in the set, at least", least[0], 3, at_most=False, unit="of 5"),
+        Found("were shut out", len([name for _, name, _ in stage.told if name == "ejected"]), unit="times"),
+        Found("callers saw fail", _failed_pct(settled), unit="%"),
+        Found("least share when mended", 100 * min(_share_of(back, name) for name in stage.workers), 10.0, False, "%"),
+    ]
+
+
+def all_fail_a_little(seed: int, requests: int) -> list[Found]:
+    """All of them fail one request in seven, where the objective is enforced: no reason to refuse the others."""
+    stage = Stage(seed, fleet(seed, w=(5, WORKER)), enforced(TARGET_MS))
+    for worker in stage.workers.values():
+        worker.fails = 1 / 7
+    got = stage.play(poisson(seed, _PER_S, requests))
+    answered = sum(each.outcome == "answered" for each in got) / len(got)
+    return [Found("answered", 100 * answered, 90.0, at_most=False, unit="%")]
+
+
+def _failed_pct(got: Sequence[Asked]) -> float:
+    return 100 * sum(each.outcome != "answered" for each in got) / len(got) if got else 0.0
+
+
+def _share_of(got: Sequence[Asked], name: str) -> float:
+    return sum(name in each.workers for each in got) / len(got)

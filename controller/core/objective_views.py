@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from controller.core import burn, quantiles
-from controller.core.burn import WINDOWS
+from controller.core.burn import WINDOWS, Standing
 from controller.core.compliance import Compliance, Measured
 from controller.core.objective_states import remaining_pct, rounded
 from controller.core.views import MAX_BYTES, Query, page
@@ -35,11 +35,14 @@ def objectives(compliance: Compliance, query: Query, wall_s: float, max_bytes: i
 def _row(capability: CapabilityId, measured: Measured, wall_s: float) -> dict[str, Any]:
     objective, windows = measured.objective, measured.windows
     counts = burn.month(windows, wall_s)
+    stands = measured.standing
+    if stands is Standing.UNMEASURED:  # which may be over since it was judged
+        stands = burn.standing(objective, windows, wall_s)
     hour = {f"p{share}_ms": rounded(quantiles.quantile(windows.hour, share / 100), 3) for share in (50, 95, 99)}
     return {
         "capability": capability,
         "phase": objective.phase,
-        "standing": measured.standing.value,
+        "standing": stands.value,
         **hour,
         "availability": 1 - counts.bad / counts.requests if counts.requests else None,
         "budget_remaining_pct": remaining_pct(objective, measured, wall_s),

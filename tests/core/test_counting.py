@@ -14,6 +14,7 @@ from controller.core.counting import EVERY_S
 from controller.core.events import ClockSet, CountingBegins, CountingEnds, CountsKnown, PeerCounts, RulesChanged
 from controller.core.objectives import AlertAt, Objective, Rules
 from controller.core.peers import LIVES_S, Peers
+from controller.core.views import Query
 from controller.core.windows import MINUTES_A_DAY, Counts, Windows
 from subjects.answers import Fault
 from subjects.slo_counts import CountsMessage, Period, Totals
@@ -262,3 +263,29 @@ def test_strangers_and_wrong_clocks_are_bounded() -> None:
     ahead = Period("z-9", "b", int(NOON_S // 60) + 10**6)
     house.feed(PeerCounts(ahead, CountsMessage(NOON_S, {HELLO: Totals(7, 0, 7)}), live=True))
     assert counts(house) == Counts()
+
+
+def test_an_operator_is_shown_a_page_of_what_is_asked() -> None:
+    """By capability, with filters; what is not measured is null, and what was counted a moment ago is there."""
+    store = Store()
+    house = store.start("c-1", ASKED, Objective(CapabilityId("a:b"), p99_ms=100), Objective(CapabilityId("a:c")))
+    ask(house, 19, 1)
+    page = house.router.counting.shown(Query(limit=2), 100_000)
+    assert [row["capability"] for row in page["slo"]] == ["a:b", "a:c"]
+    assert page["next"] == "a:c"
+    rest = house.router.counting.shown(Query(after="a:c"), 100_000)
+    assert [(row["capability"], row["standing"], row["budget_remaining_pct"]) for row in rest["slo"]] == [
+        (HELLO, "ok", 50.0)
+    ]
+    (quiet,) = house.router.counting.shown(Query(verb="a", name="b"), 100_000)["slo"]
+    assert (quiet["standing"], quiet["p99_ms"], quiet["availability"]) == ("unmeasured", None, None)
+    assert quiet["left_pct"] == {"latency": None}
+
+
+def test_processes_of_old_are_forgotten_first() -> None:
+    """However many there were, only so many are kept apart."""
+    peers = Peers(("own", "boot"), lambda name: None)
+    for number in range(6000):
+        peers.read(Period("c", f"b-{number}", 1000), CountsMessage(0.0), 1000, 0.0, 100.0)
+    assert len(peers._sources) == 5000
+    assert ("c", "b-5999") in peers._sources

@@ -218,6 +218,7 @@ async def test_an_operator_asks_how_objectives_are_met(
     (full,) = body["slo"]
     assert full["events"] == {"requests": 10, "bad": 1, "served": 9, "slow": 0}
     assert full["availability"] == 0.9
+    assert full["standing"] == "ok"
     assert full["burn"]["5m"] == 1.0
     assert 0 < full["p50_ms"] <= full["p99_ms"] < 60_000
     assert full["targets"]["p99_ms"] == 60_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from controller.core.pools import Group, Pool
 from controller.core.refusals import BUSY_RETRY_AFTER_MS, RETRY_AFTER_MS, left_out_of
 from controller.core.world import Life
@@ -9,6 +11,8 @@ from subjects.errors import ErrorKind, Refusal
 
 # Whoever comes again at the same moment as everybody else is turned away again.
 _MOST_RETRY_AFTER_MS = 30_000
+# Of ten thousand workers so many are looked at for what would have done: a refusal must not cost more than an answer.
+_LOOKED_AT = 100
 
 
 def rate_limited(caller: str, per_s: float, wait_s: float) -> Refusal:
@@ -58,7 +62,8 @@ def shed(life: Life, group: Group, pool: Pool, objective_ms: float, *, burning: 
         )
         return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=RETRY_AFTER_MS)
     if pool.budget_tokens is not None:
-        quick = [offer for offer in group.pool(pool.version, pool.constraints).members if offer.quick]
+        all_prices = islice(group.pool(pool.version, pool.constraints).members, _LOOKED_AT)
+        quick = [offer for offer in all_prices if offer.quick]
         if quick and not pool.quick_places:
             best = min(offer.price for offer in quick)
             detail = (
@@ -67,7 +72,8 @@ def shed(life: Life, group: Group, pool: Pool, objective_ms: float, *, burning: 
             )
             return Refusal(ErrorKind.OVER_BUDGET, detail, candidates=left_out_of(group, pool, life))
     if not pool.quick_places or group.service.mean_ms > objective_ms:
-        quickest = min((offer.latency.mean_ms for offer in pool.members if offer.eligible), default=0.0)
+        some = islice(pool.members, _LOOKED_AT)
+        quickest = min((offer.latency.mean_ms for offer in some if offer.eligible), default=0.0)
         detail = (
             f"No worker of {group.capability} that fits gives {asked}; the quickest takes about {quickest:.0f} ms. "
             "Ask for less with Crank-Latency-Ms, or tell the operator."

@@ -40,18 +40,15 @@ from controller.core.commands import (
 )
 from controller.core.events import (
     DEADLINE_PASSED,
-    MADE_ROOM,
-    WOKEN,
     WON,
     LifeEvent,
     WorkerLost,
 )
-from controller.core.fleet import Offer, Worker
+from controller.core.fleet import Worker
 from controller.core.flights import Flights
 from controller.core.health import Health
 from controller.core.life import LIVES
 from controller.core.model import Request
-from controller.core.pools import Group, Pool
 from controller.core.pulls import Pulls
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
@@ -82,9 +79,9 @@ class Lives:
         self._live = 0
         self.timers: Timers[Hashable] = Timers()
         """Lives, flights, workers, offers and cancels, each with what is due for it."""
-        self._waiting = Waiting(world)
-        self.health = world.health = Health(self.timers, self._out_append, world.registry, self._wake)
-        self._flights = Flights(world, self.timers, self._wake)
+        self._waiting = Waiting(world, self.timers, self._resume)
+        self.health = world.health = Health(self.timers, self._out_append, world.registry, self._waiting.wake)
+        self._flights = Flights(world, self.timers, self._waiting.wake)
         self.claims = Claims(world, self._out_append, self._resume)
         self.pulls = Pulls(world, self._out_append)
 
@@ -133,7 +130,6 @@ class Lives:
             self._flights.withdraw(life.flight)
         if life.waiting is not None:
             self._waiting.leave(life)
-            self.timers.cancel((life, life.asked))
         if type(life.asked) is Attach:
             self.world.attached -= 1
         for _ in _STEPS:
@@ -169,13 +165,9 @@ class Lives:
                 if not life.replied:
                     self._out.append(records.frame_of(life, frame, self.world))
                     life.frames += 1
-            case Wait(pool, for_s):
-                group = self.world.registry.groups[life.request.capability]
-                if group.waiting >= self.world.limits.queue_limit:
-                    self._make_room(group, life.rank)
+            case Wait():
                 life.asked = step
-                self._waiting.enter(life, pool)
-                self.timers.set((life, step), self.world.now + for_s)
+                self._waiting.enter(life, step)
             case Follow(stop):
                 life.asked = step
                 if stop and life.flight is not None:
@@ -211,12 +203,6 @@ class Lives:
             case Tell(command):
                 self._out.append(command)
         return None
-
-    def _make_room(self, group: Group, rank: int) -> None:
-        """Whoever is least urgent leaves the full queue; ``admission`` has seen that there is somebody."""
-        last = group.last_in_line()
-        if last is not None and last.rank > rank:
-            self._resume(last.life, MADE_ROOM)
 
     def _claimed(self, life: Life, step: Step, known: LifeEvent | None) -> LifeEvent | None:
         """A life waits for what comes of its claim, unless that is known at once."""
@@ -332,12 +318,3 @@ class Lives:
             self._flights.land(flight, "WorkerLost")
             if life is not None:
                 self._resume(life, WorkerLost(reason))
-
-    def _wake(self, offers: list[Offer]) -> None:
-        """Let those who wait for one of these offers choose again, the longest waiting first."""
-        for offer in offers:
-            declined: list[Pool] = []
-            while (life := self._waiting.next_for(offer, declined)) is not None:
-                self._resume(life, WOKEN)
-                if life.waiting is not None:
-                    declined.append(life.waiting)

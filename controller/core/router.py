@@ -6,8 +6,6 @@ no clock and rolls no dice of its own. ``controller.driver`` and the simulation 
 
 from __future__ import annotations
 
-from itertools import islice
-
 from controller.core import refusals
 from controller.core.commands import Ask, Command, Pause, ReplyRefusal, Store, Wait
 from controller.core.counting import Counting
@@ -88,7 +86,7 @@ class Router(Lives):
         """Whether the next sweep is among what is due."""
         self._cancels: dict[str, None] = {}
         """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
-        self.presence = Presence(world, self.timers, self._out_append, self._lose, self._wake)
+        self.presence = Presence(world, self.timers, self._out_append, self._lose, self._waiting.wake)
         self.membership = Membership(world, self.presence, self._out_append)
         self.counting = Counting(world, self.timers, self._out_append)
         self._on = {
@@ -295,10 +293,8 @@ class Router(Lives):
                     self._cancel_unowned(due)
                 case Review():
                     self.health.review(due.offer, self.world.now)
-                case (Life() as life, Wait(pool)) if life.asked is due[1]:
-                    self._wake(list(islice(pool.free, 1)))  # whoever is first in line thinks first
-                    if life.asked is due[1]:
-                        self._resume(life, WOKEN)
+                case (Life() as life, Wait() as step) if life.asked is step:
+                    self._waiting.think_again(life, step)
                 case (Life() as life, Pause()) if life.steps is not None and life.asked is due[1]:
                     self._resume(life, WOKEN)
                 case "counting":

@@ -17,7 +17,7 @@ from controller.core.pools import Group, Pool
 
 # A worker that missed heartbeats may be about to go: it is taken when the other is four times slower.
 SUSPECT_FACTOR = 4.0
-# When neither of two that are drawn fits, so many are looked at, from a random one on.
+# When neither of two that are drawn fits, so many are looked at, from a random one on; of all prices together.
 _WALK = 64
 # Of each price, and so many prices, when nobody is expected to be in time.
 _SOME = 4
@@ -74,10 +74,12 @@ def choose(pool: Pool, within_ms: float, tried: Collection[str], now: float, cha
     None when there is none. Deterministic for the state of ``chance``, whatever the order in which workers came.
     """
     free, bar = pool.free, pool.bar
-    for tier in free.order[:_PRICES]:
+    order = free.order[:_PRICES]
+    walk = _WALK // len(order) if order else 0
+    for tier in order:
         if tier >= bar:
             break
-        offer = _draw(free.at(tier), within_ms, tried, now, chance)
+        offer = _draw(free.at(tier), walk, within_ms, tried, now, chance)
         if offer is not None:
             return offer
     return None
@@ -124,7 +126,9 @@ def _some(offers: list[Offer], chance: Chance) -> list[Offer]:
     return [offers[(first + step) % count] for step in range(_SOME)]
 
 
-def _draw(offers: list[Offer], within_ms: float, tried: Collection[str], now: float, chance: Chance) -> Offer | None:
+def _draw(
+    offers: list[Offer], walk: int, within_ms: float, tried: Collection[str], now: float, chance: Chance
+) -> Offer | None:
     count = len(offers)
     if count > 1:
         random = chance.random
@@ -141,7 +145,7 @@ def _draw(offers: list[Offer], within_ms: float, tried: Collection[str], now: fl
         start = int(random() * count)
     else:
         start = 0
-    for step in range(min(count, _WALK)):
+    for step in range(min(count, walk)):
         offer = offers[(start + step) % count]
         if _fits(offer, within_ms, tried, now):
             return offer

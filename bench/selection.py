@@ -1,4 +1,4 @@
-"""``python -m bench.selection``: what one choice costs among ten workers and among ten thousand, and a worker's memory.
+"""``python -m bench.selection``: what deciding costs among ten workers and among ten thousand, and a worker's memory.
 
 It drives the core alone, without NATS: the same events that the edge would make.
 """
@@ -26,22 +26,33 @@ from rich.console import Console
 from bench import report
 from bench.figures import Ratio, ratio
 from bench.machine import this_machine
+from controller.core.admission import admit
 from controller.core.commands import Authorize, Command, Dispatch
-from controller.core.events import Answered, EntrySeen, HeartbeatSeen, RequestArrived, StoredManifest, VerdictReached
+from controller.core.events import (
+    Answered,
+    EntrySeen,
+    HeartbeatSeen,
+    RequestArrived,
+    RulesChanged,
+    StoredManifest,
+    VerdictReached,
+)
 from controller.core.model import Request, Verdict
+from controller.core.objectives import Objective, Rules
 from controller.core.registry import Registry
 from controller.core.router import Router
 from controller.core.selection import choose
-from controller.core.world import World
+from controller.core.world import Life, World
 from controller.edge.inbound import digest_of
 from subjects.answers import Result
 from subjects.manifests import Manifest, parse_manifest
 from subjects.messages import Heartbeat
-from subjects.requests import NO_HEADERS
+from subjects.requests import NO_HEADERS, RequestHeaders
 from subjects.tokens import CapabilityId, DispatchId, RequestId, WorkerId
 
 FEW, FLEET = 10, 10_000
 RATIO_GOAL, MEMORY_GOAL_B = 2.0, 4096
+DECISION_GOAL_US, FLEET_DECISION_GOAL_US = 15.0, 30.0
 _HELLO = CapabilityId("greet:hello_world")
 _ALLOWED = Verdict(allow=True, reason="", valid_for_s=1e9)
 # Every group of metadata, as the reference worker declares it.
@@ -55,6 +66,13 @@ _CAPABILITY: dict[str, Any] = {
     "required_capabilities": ["convert:text_to_stream"], "cost_tokens_per_invocation": 0.1, "slo_bid": 1.0,
     "controller_affinity": ["controller-a"],
 }  # fmt: skip
+
+
+# Of five offers in the fleet that is ruled, each is another kind; the two that are left are as they should be.
+_UNKNOWN, _TOO_SLOW, _FAILING = 0, 1, 2
+_ANSWERS = 10
+# No worker is as quick as that.
+_HURRY_MS = 5
 
 
 class _Patience:
@@ -71,6 +89,7 @@ class Fleet:
         self.registry = Registry(interval_s=60.0)
         self.router = Router(World("bench", self.registry, _Patience(), lambda schema, body: None, self.dice))
         self._serial = 0
+        self.hurry(None)
         for number in range(size):
             self._join(number)
 
@@ -102,6 +121,33 @@ class Fleet:
         assert isinstance(first, Dispatch), first
         self._handle(Answered(DispatchId(first.dispatch_id), Result(b"{}")))
 
+    def rule(self) -> None:
+        """Ask something of all, and have them differ: ten prices, some too slow, failing, unknown, or with a peak."""
+        rules = Rules({_HELLO: Objective(_HELLO, p99_ms=200.0, availability=0.995, budget=0.005)})
+        self._handle(RulesChanged(rules))
+        health, group = self.router.health, self.registry.groups[_HELLO]
+        group.pool(None, None)
+        for number, offer in enumerate(list(group.offers)):
+            of_ten, kind = number % 10, number // 10 % 5 if len(group.offers) > FEW else number % 5
+            health.renew_bids(offer.worker, {_HELLO: 1.0 + of_ten}, self.now)
+            if kind == _UNKNOWN:
+                continue
+            for turn in range(_ANSWERS):
+                health.answered(offer, 500.0 if kind == _TOO_SLOW else 20.0 + number % 7 + turn % 3, self.now)
+            for _ in range(3 if kind == _FAILING else 0):
+                health.failed(offer, 20.0, self.now)
+
+    def hurry(self, latency_ms: int | None) -> None:
+        """From now on ``decision`` is about a request that asks for this."""
+        headers = RequestHeaders(latency_ms=latency_ms)
+        request = Request(_HELLO, "anonymous", RequestId("decision"), "reply", headers, b"{}")
+        self._life = Life(request, self.now, self.now + 30.0, "", "")
+
+    def decision(self) -> None:
+        """What to do with one request: somebody who is to show what they can do, the cheapest in time, or the line."""
+        group = self.registry.groups[_HELLO]
+        admit(self._life, group, group.pool(None, None), self.router.world)
+
     def choice(self) -> None:
         """The choice of a worker alone."""
         pool = self.registry.groups[_HELLO].pool(None, None)
@@ -123,14 +169,14 @@ class Row(msgspec.Struct, frozen=True):
     ratio: Ratio
 
 
-def compare(few: Fleet, fleet: Fleet, what: str, rounds: int, times: int) -> Row:
-    """Interleaved rounds of the step that ``what`` names, in both fleets."""
+def compare(few: Fleet, fleet: Fleet, what: str, rounds: int, times: int, name: str = "") -> Row:
+    """Interleaved rounds of the step that ``what`` names, in both fleets; ``name`` says more of it."""
     pairs = []
     for _ in range(rounds):
         small, large = (_us(getattr(each, what), times) for each in (few, fleet))
         pairs.append((small, large))
     each = [large / small for small, large in pairs]
-    compared = ratio(f"{FLEET:,} / {FEW} workers", what, each, RATIO_GOAL, at_most=True)
+    compared = ratio(f"{FLEET:,} / {FEW} workers", name or what, each, RATIO_GOAL, at_most=True)
     return Row(median(small for small, _ in pairs), median(large for _, large in pairs), compared)
 
 
@@ -162,7 +208,7 @@ def _in_a_fresh_process(resident: bool) -> float:
 @click.option("--quick", is_flag=True, help="Fewer rounds; the figures are rougher.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures here.")
 def main(quick: bool, json_file: Path | None) -> None:
-    """What choosing costs as the fleet grows, and what a registered worker weighs, in the core alone."""
+    """What deciding costs as the fleet grows, and what a registered worker weighs, in the core alone."""
     console = Console()
     machine = this_machine()
     report.show_machine(console, machine)
@@ -171,12 +217,26 @@ def main(quick: bool, json_file: Path | None) -> None:
     gc.freeze()  # the fleets' own objects; what requests leave behind is still collected
     rounds, times = (3, 5_000) if quick else (9, 20_000)
     rows = [compare(few, fleet, what, rounds, times) for what in ("choice", "request")]
+    for each in (few, fleet):
+        each.rule()
+    rows += [compare(few, fleet, "decision", rounds, times)]
+    for each in (few, fleet):
+        each.hurry(_HURRY_MS)
+    rows += [compare(few, fleet, "decision", rounds, times // 10, "decision when nobody is in time")]
     console.print()
     for row in rows:
         say = f"{row.ratio.what}: {row.few_us:.2f} µs among {FEW}, {row.fleet_us:.2f} µs among {FLEET:,}"
         console.print(say, highlight=False, soft_wrap=True)
-    for row in rows:
+    for row in rows[:2]:
         report.show_ratio(console, row.ratio)
+    decision = rows[2]
+    for us, goal, size in (
+        (decision.few_us, DECISION_GOAL_US, FEW),
+        (decision.fleet_us, FLEET_DECISION_GOAL_US, FLEET),
+    ):
+        mark = "[green]✓[/]" if us <= goal else "[red]✗[/]"
+        say = f"decision with an objective, prices and tiers, {size:,} workers: {us:.2f} µs (goal ≤ {goal:g} µs)"
+        console.print(f"{mark} {say}", highlight=False, soft_wrap=True)
     by_python = _in_a_fresh_process(resident=False)
     resident = _in_a_fresh_process(resident=True) if sys.platform == "linux" else by_python
     heaviest = max(by_python, resident)

@@ -147,4 +147,7 @@ def _shed(life: Life, group: Group, pool: Pool, world: World, *, in_time: bool) 
     objective_ms = objective_of(life, group)
     refusal = crowd_refusals.shed(life, group, pool, objective_ms or 0.0, burning=in_time)
     life.would = refusal.kind.suffix
-    return refusal if objective.enforced(life.request.caller, world.wall_s) else None
+    if not objective.enforced(life.request.caller, world.wall_s):
+        return None
+    life.yields = in_time
+    return refusal

@@ -105,8 +105,8 @@ class Measured:
             self._refused(life, outcome)  # type: ignore[arg-type]  # it is one
 
     def _refused(self, life: Life, refusal: Refusal) -> None:
-        if refusal.kind not in _BAD:
-            return
+        if refusal.kind not in _BAD or life.yields:
+            return  # else making room while it burns would keep it burning
         self._requests += 1
         if refusal.kind is ErrorKind.WORKER_ERROR and 400 <= (refusal.worker_code or 0) < 500:
             return

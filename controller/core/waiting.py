@@ -38,10 +38,14 @@ class Waiting:
             last = group.last_in_line()
             if last is not None and last.rank > life.rank:
                 self._resume(last.life, MADE_ROOM)
-        place = Place(life.rank, due_at(life, group), next(self._serials), life)
+        if life.place is None:
+            life.place = Place(life.rank, due_at(life, group), next(self._serials), life)
+        else:  # it was woken and waits again: nobody of the same urgency came before it
+            life.place = life.place._replace(due=due_at(life, group))
+        place = life.place
         insort(pool.queue, place)
         group.waiting += 1
-        life.waiting, life.place = pool, place
+        life.waiting = pool
         life.waiting_since = self._world.now
         self._timers.set((life, step), self._world.now + step.for_s)
 
@@ -51,7 +55,7 @@ class Waiting:
         assert life.place is not None
         del life.waiting.queue[bisect_left(life.waiting.queue, life.place)]
         self._registry.groups[life.request.capability].waiting -= 1
-        life.waiting = life.place = None
+        life.waiting = None
         life.queued_s += self._world.now - life.waiting_since
         self._timers.cancel((life, life.asked))
 

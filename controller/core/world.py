@@ -193,7 +193,7 @@ class Life(msgspec.Struct, eq=False):
     """Whether its timer stands at its worker's own time-out, before its deadline."""
     waiting: Pool | None = None
     place: Place | None = None
-    """Its place in the queue of ``waiting``."""
+    """Its place in the queue of ``waiting``, or the last one that it had."""
     waiting_since: float = 0.0
     queued_s: float = 0.0
     promised_ms: float = 0.0
@@ -203,6 +203,8 @@ class Life(msgspec.Struct, eq=False):
     """What ``chosen`` cost when it was chosen, in tokens."""
     expected_ms: float = 0.0
     """What its slowest answers took then."""
+    yields: bool = False
+    """Whether it is refused so that others meet the objective: that is no failure of the capability."""
     would: str = ""
     """What it would have been refused with if the objective were enforced."""
     verdict: Verdict | None = None

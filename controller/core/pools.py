@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
     rank: int
     due: float
-    serial: int
+    turn: int
     life: Any
 
 

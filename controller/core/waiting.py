@@ -26,7 +26,7 @@ class Waiting:
         self._registry = world.registry
         self._timers = timers
         self._resume = resume
-        self._serials = count()
+        self._turns = count()
 
     def enter(self, life: Life, step: Wait) -> None:
         """Wait, behind everybody who is as urgent. In a full queue whoever is least urgent makes room.
@@ -38,11 +38,9 @@ class Waiting:
             last = group.last_in_line()
             if last is not None and last.rank > life.rank:
                 self._resume(last.life, MADE_ROOM)
-        if life.place is None:
-            life.place = Place(life.rank, due_at(life, group), next(self._serials), life)
-        else:  # it was woken and waits again: nobody of the same urgency came before it
-            life.place = life.place._replace(due=due_at(life, group))
-        place = life.place
+        if life.turn is None:  # else it was woken and waits again: nobody as urgent came before it
+            life.turn = next(self._turns)
+        place = life.place = Place(life.rank, due_at(life, group), life.turn, life)
         insort(pool.queue, place)
         group.waiting += 1
         life.waiting = pool
@@ -55,7 +53,7 @@ class Waiting:
         assert life.place is not None
         del life.waiting.queue[bisect_left(life.waiting.queue, life.place)]
         self._registry.groups[life.request.capability].waiting -= 1
-        life.waiting = None
+        life.waiting = life.place = None
         life.queued_s += self._world.now - life.waiting_since
         self._timers.cancel((life, life.asked))
 

@@ -193,7 +193,9 @@ class Life(msgspec.Struct, eq=False):
     """Whether its timer stands at its worker's own time-out, before its deadline."""
     waiting: Pool | None = None
     place: Place | None = None
-    """Its place in the queue of ``waiting``, or the last one that it had."""
+    """Its place in the queue of ``waiting``."""
+    turn: int | None = None
+    """Its number among those who got in line, which it keeps."""
     waiting_since: float = 0.0
     queued_s: float = 0.0
     promised_ms: float = 0.0

@@ -29,7 +29,7 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
 
     ``requests`` may have been ``bad``; of those that were ``served`` some were ``slow``. ``ms``, of a minute alone, is
     the histogram of their latencies by the number of the bin; ``told``, of a day alone, which shares of the month's
-    budget alerts were sent for.
+    budget alerts were sent for. ``would`` is how many requests enforcement would have refused.
     """
 
     requests: _Count = 0
@@ -38,6 +38,7 @@ class Totals(msgspec.Struct, frozen=True, omit_defaults=True):
     slow: _Count = 0
     ms: dict[int, _Count] = {}
     told: tuple[_Share, ...] = ()
+    would: _Count = 0
 
 
 class CountsMessage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -96,6 +97,7 @@ def _adds_up(totals: Totals) -> bool:
     return (
         totals.bad + totals.served <= totals.requests
         and totals.slow <= totals.served
+        and totals.would <= totals.requests
         and len(totals.ms) <= MAX_BINS
         and len(totals.told) <= 100
         and (not totals.ms or (min(totals.ms) >= 0 and max(totals.ms) < MAX_BINS))

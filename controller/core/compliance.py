@@ -53,6 +53,7 @@ class Measured:
         "_slow",
         "_speaks",
         "_target_ms",
+        "_would",
         "alerted",
         "better_at",
         "day",
@@ -72,7 +73,7 @@ class Measured:
         """Month, and share of its budget that an alert was sent for."""
         self.minute = self.day = (-1, Totals())
         """What this process counted in the present minute and on this day."""
-        self._requests = self._bad = self._served = self._slow = 0
+        self._requests = self._bad = self._served = self._slow = self._would = 0
         self._bins: Bins = {}
         self.objective = objective
 
@@ -97,6 +98,8 @@ class Measured:
             took_ms = (now - life.arrived_at) * 1000
             self._requests += 1
             self._served += 1
+            if life.would:
+                self._would += 1
             if took_ms > self._target_ms:
                 self._slow += 1
             index = bin_of(took_ms)
@@ -105,12 +108,16 @@ class Measured:
             self._refused(life, outcome)  # type: ignore[arg-type]  # it is one
 
     def _refused(self, life: Life, refusal: Refusal) -> None:
-        if refusal.kind not in _BAD or life.yields:
-            return  # else making room while it burns would keep it burning
+        headers = life.request.headers
+        impatient = headers.latency_ms is not None and headers.latency_ms < self._asked_ms
+        unmet = bool(life.would) and refusal.kind is ErrorKind.NO_MATCH  # nobody is as quick as was asked
+        # Making room while it burns must not keep it burning.
+        if life.yields or (refusal.kind not in _BAD and not unmet) or (life.would and impatient):
+            return
         self._requests += 1
         if refusal.kind is ErrorKind.WORKER_ERROR and 400 <= (refusal.worker_code or 0) < 500:
             return
-        patience_ms = life.request.headers.timeout_ms
+        patience_ms = headers.timeout_ms
         if refusal.kind is ErrorKind.DEADLINE and patience_ms is not None and patience_ms < self._asked_ms:
             self._requests -= 1  # it asked for more than the objective promises
             return
@@ -134,8 +141,8 @@ class Measured:
         minute = self.windows.minutes.newest
         if not self._requests:
             return
-        new = Totals(self._requests, self._bad, self._served, self._slow, self._bins)
-        self._requests = self._bad = self._served = self._slow = 0
+        new = Totals(self._requests, self._bad, self._served, self._slow, self._bins, would=self._would)
+        self._requests = self._bad = self._served = self._slow = self._would = 0
         self._bins = {}
         day = minute // MINUTES_A_DAY
         self.windows.add_minute(minute, new)
@@ -158,6 +165,7 @@ def _sum(before: Totals, new: Totals, *, histogram: bool = True) -> Totals:
         before.served + new.served,
         before.slow + new.slow,
         bins,
+        would=before.would + new.would,
     )
 
 

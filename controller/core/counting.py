@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from controller.core import objective_states
 from controller.core.burn import Standing, standing
 from controller.core.commands import Command, WriteCounts
@@ -150,7 +152,7 @@ class Counting:
         totals = measured.day[1] if measured.day[0] == day else Totals()
         if self._speaks and measured.alerted:
             told = tuple(sorted(share for month, share in measured.alerted if month == _month(day)))
-            return Totals(totals.requests, totals.bad, totals.served, totals.slow, told=told)
+            return msgspec.structs.replace(totals, told=told)
         return totals
 
     def _judge(self, measured: Measured) -> None:

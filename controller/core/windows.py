@@ -19,12 +19,16 @@ MINUTES_A_DAY = 24 * 60
 
 
 class Counts(NamedTuple):
-    """Requests, and how many of them were bad; those that were served, and how many of them were slow."""
+    """Requests, and how many of them were bad; those that were served, and how many of them were slow.
+
+    ``would``: of all, those that enforcement would have refused.
+    """
 
     requests: int = 0
     bad: int = 0
     served: int = 0
     slow: int = 0
+    would: int = 0
 
 
 class Ring:
@@ -51,11 +55,12 @@ class Ring:
         if not 0 <= self.newest - cell < self._length:
             return
         at = cell % self._length
-        requests, bad, served, slow = self._columns
+        requests, bad, served, slow, would = self._columns
         requests[at] += sign * totals.requests
         bad[at] += sign * totals.bad
         served[at] += sign * totals.served
         slow[at] += sign * totals.slow
+        would[at] += sign * totals.would
 
     def last(self, cells: int) -> Counts:
         """The sums of the newest so many cells."""

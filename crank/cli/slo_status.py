@@ -83,7 +83,9 @@ def _good(row: Row) -> str:
     good = _number(row.get("availability"))
     if good is None:
         return f"good     {_NOTHING}{asked}"
-    return f"good     {_percent(good)} of {_number(events.get('requests')) or 0:,.0f} requests{asked}"
+    would = _number(events.get("would"))
+    noted = f"; {would:,.0f} would be refused" if would else ""
+    return f"good     {_percent(good)} of {_number(events.get('requests')) or 0:,.0f} requests{asked}{noted}"
 
 
 def _latencies(row: Row) -> str:

@@ -184,7 +184,6 @@ def test_while_it_burns_the_least_urgent_do_not_even_wait() -> None:
     refused = house.request(priority="low")
     assert refused.kind is ErrorKind.OVERLOADED
     assert "is burning" in refused.refusal.detail
-    assert house.world.compliance.measured[HELLO]._requests == 0, "or making room would keep it burning"
     assert not house.request().terminal
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from harness import DONE, HELLO, House, spec
+from objective_houses import proven, served
 
 from controller.core.burn import Standing
 from controller.core.events import RulesChanged
@@ -13,6 +14,7 @@ from controller.core.model import Request, Verdict
 from controller.core.objectives import Objective, Rules
 from controller.core.world import Limits
 from subjects.answers import Fault, Frame
+from subjects.errors import ErrorKind
 from subjects.tokens import CapabilityId
 
 ASKED = Objective(HELLO, p99_ms=100, availability=0.99, budget=0.01)
@@ -152,4 +154,34 @@ def test_counts_stay_when_the_objective_changes_and_go_with_it() -> None:
     made.feed(RulesChanged(Rules()))
     assert not made.world.compliance.measured
     made.feed(RulesChanged(Rules({HELLO: ASKED})))
+    assert counted(made) == (0, 0, 0, 0)
+
+
+def test_what_enforcement_would_have_refused_is_counted_beside_what_was_served() -> None:
+    """So that who looks at it knows what the next phase would do."""
+    made = house(Objective(HELLO, p99_ms=10))
+    proven(made, "w-1", 20)
+    served(made, 3, 0.02)
+    assert counted(made) == (3, 0, 3, 3)
+    assert made.world.compliance.measured[HELLO].day[1].would == 3
+
+
+def test_a_refusal_because_nobody_is_quick_enough_is_bad() -> None:
+    """What no worker meets is not met, however it is said; a caller's own wish that nobody meets is the caller's."""
+    made = house(Objective(HELLO, p99_ms=10, reject_on_violation=True, phase="enforce"))
+    proven(made, "w-1", 20)
+    assert made.request().kind is ErrorKind.NO_MATCH
+    assert counted(made) == (1, 1, 0, 0)
+    made.request(version="^9")
+    made.request(latency_ms=5)
+    assert counted(made) == (1, 1, 0, 0)
+
+
+def test_whoever_makes_room_while_it_burns_does_not_keep_it_burning() -> None:
+    """Low priority is refused on purpose then."""
+    made = house(Objective(HELLO, p99_ms=500, reject_on_violation=True, phase="enforce"))
+    proven(made, "w-1", 20, max_concurrency=1)
+    made.world.compliance.measured[HELLO].standing = Standing.PAGE
+    made.request()
+    assert made.request(priority="low").terminal
     assert counted(made) == (0, 0, 0, 0)

@@ -227,7 +227,7 @@ async def test_an_operator_asks_how_objectives_are_met(
     await ask(caller, 9, 1)
     code, body = await caller.tell("crank.admin.slo", {"verb": "test"})
     (full,) = body["slo"]
-    assert full["events"] == {"requests": 10, "bad": 1, "served": 9, "slow": 0}
+    assert full["events"] == {"requests": 10, "bad": 1, "served": 9, "slow": 0, "would": 0}
     assert full["availability"] == 0.9
     assert full["standing"] == "ok"
     assert full["burn"]["5m"] == 1.0

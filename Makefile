@@ -52,6 +52,7 @@ check: $(INSTALLED)  ## lint, format, types, layers
 bench: $(PEERS)  ## what a request costs, beside a direct one and other routers
 	@mkdir -p bench/results
 	$(BIN)/python -m bench --json bench/results/bench.json --measured bench/results/measured.json --png bench/results/bench.png
+	$(BIN)/python -m bench.objectives --json bench/results/objectives.json --png bench/results/objectives.png
 	$(BIN)/python -m bench.selection
 	$(BIN)/python -m bench.recovery
 
@@ -59,6 +60,7 @@ REQUESTS ?= 100000
 SEED ?= 1
 sim: $(INSTALLED)  ## the core in a world of faults: make sim REQUESTS=100000 SEED=1
 	$(BIN)/python -m simulation --requests $(REQUESTS) --seed $(SEED)
+	$(BIN)/python -m simulation.scenarios --seed $(SEED)
 
 SECONDS ?= 60
 RATE ?= 500

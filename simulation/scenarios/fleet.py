@@ -15,7 +15,6 @@ from subjects.manifests import Capability, Manifest
 from subjects.tokens import CapabilityId, WorkerId
 
 CAPABILITY = CapabilityId("render:page")
-_VERB, _, _NAME = CAPABILITY.partition(":")
 # Of the logarithm: one answer in a hundred takes more than twice the mean, as of services that do one thing.
 _SPREAD = 0.35
 _BUSY, _DONE = NotRun("busy"), Result(b"{}")
@@ -34,12 +33,12 @@ class Kind(msgspec.Struct, frozen=True):
         """Requests a second that one of them can do."""
         return self.places / self.takes_ms * 1000
 
-    @property
-    def declared(self) -> Capability:
+    def declares(self, capability: CapabilityId) -> Capability:
         """What it says of itself: nothing about how quick it is."""
+        verb, _, name = capability.partition(":")
         return Capability(
-            _VERB,
-            _NAME,
+            verb,
+            name,
             "1.0.0",
             max_concurrency=self.places,
             idempotent=True,
@@ -50,10 +49,10 @@ class Kind(msgspec.Struct, frozen=True):
 class Worker:
     """One of them. ``slower`` and ``fails`` may change at any time, and hold for what begins from then on."""
 
-    def __init__(self, name: str, kind: Kind, seed: int) -> None:
+    def __init__(self, name: str, kind: Kind, seed: int, capability: CapabilityId = CAPABILITY) -> None:
         self.id = WorkerId(name)
         self.kind = kind
-        self.manifest = Manifest(self.id, (kind.declared,), "first")
+        self.manifest = Manifest(self.id, (kind.declares(capability),), "first")
         self.slower = 1.0
         """Takes so many times as long."""
         self.fails = 0.0

@@ -6,11 +6,10 @@ no clock and rolls no dice of its own. ``controller.driver`` and the simulation 
 
 from __future__ import annotations
 
-from controller.core import refusals
-from controller.core.commands import Ask, Command, Pause, ReplyRefusal, Store, Wait
+from controller.core.cancels import Cancels
+from controller.core.commands import Ask, Command, Pause, Store, Wait
 from controller.core.counting import Counting
 from controller.core.events import (
-    CANCELLED,
     GIVEN_UP,
     WOKEN,
     Answered,
@@ -39,9 +38,8 @@ from controller.core.events import (
 )
 from controller.core.fleet import Offer, Worker
 from controller.core.health import Review, judge
-from controller.core.lives import Lives, cancelled
+from controller.core.lives import Lives
 from controller.core.membership import Membership
-from controller.core.model import Request
 from controller.core.presence import Presence
 from controller.core.stored import (
     Appended,
@@ -59,19 +57,11 @@ from controller.core.stored import (
 )
 from controller.core.world import Flight, Life, World
 from subjects.answers import Fault, Frame, NoResponders, NotRun, Result
-from subjects.requests import NO_HEADERS
-from subjects.tokens import CapabilityId, is_claim_key
 
-# How long one member of the queue group gives the owner of a request to answer its cancel.
-CANCEL_WAIT_S = 0.5
-MAX_CANCELS = 10_000
 SWEEP = "sweep"
 """The one thing that is due again and again: leases to be renewed and looked at, jobs to be pulled."""
 # What piled up while the process stood still is read within this time.
 CATCH_UP_S = 0.25
-
-
-_NO_CAPABILITY = CapabilityId("")
 
 
 class Router(Lives):
@@ -84,8 +74,7 @@ class Router(Lives):
         self._calm_at = 0.0
         self._sweeps = False
         """Whether the next sweep is among what is due."""
-        self._cancels: dict[str, None] = {}
-        """Reply subjects of cancels that were answered, until the queue group's copy of the message came too."""
+        self._cancels = Cancels(world, self.timers, self._lives, self._out_append, self._resume)
         self.presence = Presence(world, self.timers, self._out_append, self._lose, self._waiting.wake)
         self.membership = Membership(world, self.presence, self._out_append)
         self.counting = Counting(world, self.timers, self._out_append)
@@ -108,7 +97,7 @@ class Router(Lives):
             PullEnded: lambda event: self.pulls.ended(event.capability),
             ResolveAsked: self._resolve,
             RetryAsked: self._retry,
-            CancelAsked: self._cancel,
+            CancelAsked: lambda event: self._cancels.asked(event, self._live),
             RegisterAsked: self.membership.register,
             DeregisterAsked: self.membership.deregister,
             EntrySeen: lambda event: self.membership.entry(event.entry),
@@ -182,32 +171,6 @@ class Router(Lives):
         life: Life = event.life
         if isinstance(life.asked, Store):
             self._resume(life, event)
-
-    def _cancel(self, event: CancelAsked) -> None:
-        lives = self._lives.get((event.caller, event.request_id))
-        if lives is None:
-            if event.last and self._cancels.pop(event.reply, self) is None:
-                return  # answered a moment ago, when the same message came to every controller
-            if (
-                event.last
-                and event.reply
-                and len(self.timers) < MAX_CANCELS + self._live + len(self.world.registry.workers)
-            ):
-                self.timers.set(event, self.world.now + CANCEL_WAIT_S)
-            return
-        if event.reply:
-            if len(self._cancels) >= MAX_CANCELS:
-                del self._cancels[next(iter(self._cancels))]
-            self._cancels[event.reply] = None
-            job = next(iter(lives))
-            if job.delivery:
-                job.cancels += (event.reply,)  # only what is stored outlives this process
-            else:
-                self._out.append(cancelled(event.reply, event.request_id))
-        for life in list(lives):
-            if life.steps is not None:
-                life.cancelled = True
-                self._resume(life, CANCELLED)
 
     # What comes back ------------------------------------------------------------
 
@@ -290,7 +253,9 @@ class Router(Lives):
                 case Offer():
                     self._flights.unpause(due)
                 case CancelAsked():
-                    self._cancel_unowned(due)
+                    request = self._cancels.unowned(due)
+                    if request is not None:
+                        self._arrived(RequestArrived(request))
                 case Review():
                     self.health.review(due.offer, self.world.now)
                 case (Life() as life, Wait() as step) if life.asked is step:
@@ -302,14 +267,3 @@ class Router(Lives):
                 case "sweep":
                     self.claims.sweep()
                     self.pulls.sweep()
-
-    def _cancel_unowned(self, event: CancelAsked) -> None:
-        """Nobody has it: a job that waits in its stream, or nothing."""
-        if not is_claim_key(event.request_id):
-            self._out.append(ReplyRefusal(event.reply, refusals.no_such_request(event.request_id)))
-            return
-        job_id = str(event.request_id)
-        request = Request(
-            _NO_CAPABILITY, event.caller, event.request_id, event.reply, NO_HEADERS, b"", action="cancel", job_id=job_id
-        )
-        self._arrived(RequestArrived(request))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from harness import ALLOW, BUSY, Call, House, controls, json_replies, of_kind, refusals, spec
 
-from controller.core import router as router_module
+from controller.core import cancels
 from controller.core.commands import Authorize
 from controller.core.events import TICK, Stalled, VerdictReached
 from controller.core.timers import SLOT_S
@@ -208,7 +208,7 @@ def test_the_last_member_is_silent_about_what_it_just_cancelled_itself(last_firs
 
 def test_cancels_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A flood of made-up ids costs no memory without end: what is too much stays silent."""
-    monkeypatch.setattr(router_module, "MAX_CANCELS", 3)
+    monkeypatch.setattr(cancels, "MAX_CANCELS", 3)
     house = House()
     house.register("w-1", spec(max_concurrency=100))
     for number in range(20):
@@ -216,7 +216,7 @@ def test_cancels_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch
     for number in range(20):
         house.request(request_id=f"yes-{number}")
         house.cancel(f"yes-{number}", reply=f"_INBOX.yes.{number}")
-    assert len(house.router._cancels) <= 3
+    assert len(house.router._cancels._answered) <= 3
     house.advance(1)
     assert 0 < len(refusals(house.log)) < 10
 

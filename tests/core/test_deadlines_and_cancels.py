@@ -6,6 +6,7 @@ import pytest
 from harness import ALLOW, BUSY, Call, House, controls, json_replies, of_kind, refusals, spec
 
 from controller.core import cancels
+from controller.core import router as router_module
 from controller.core.commands import Authorize
 from controller.core.events import TICK, Stalled, VerdictReached
 from controller.core.timers import SLOT_S

@@ -279,7 +279,7 @@ def says_that_a_job_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
         router._on[CancelAsked] = lambda event: (
             router._out.append(ReplyJson(event.reply, b"{}"))
             if (event.caller, event.request_id) in router._lives and is_claim_key(event.request_id)
-            else router._cancel(event)
+            else router._cancels.asked(event, router.live)
         )
 
     monkeypatch.setattr(Router, "__init__", make)

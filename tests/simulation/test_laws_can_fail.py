@@ -31,7 +31,7 @@ from simulation.world import run
 from subjects.tokens import CapabilityId
 
 _finish, _send, _resume = Router._finish, Router._send, Router._resume
-_stalled, _cancel = Router._stalled, Router._cancel
+_stalled = Router._stalled
 
 
 @breaks("one-reply")
@@ -100,7 +100,7 @@ def cancels_one_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
     def cancel(router: Router, event: CancelAsked) -> None:
         lives = router._lives.get((event.caller, event.request_id))
         if lives is None:
-            _cancel(router, event)
+            router._cancels.asked(event, router.live)
         else:
             router._resume(next(iter(lives)), CANCELLED)
 
@@ -187,7 +187,6 @@ def looks_at_the_silent_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 @breaks("right-worker")
 def chooses_whoever_offers_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full worker is as good as a free one."""
-
     real = dispatching.admit
 
     def admit(life: Any, group: Any, pool: Any, world: Any) -> Any:

@@ -68,7 +68,18 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
         return _late(life, group, late, now)
     if not life.queued_s:
         life.promised_ms = wait_ms or 0.0
-    return _line(life, group, world, wait_ms) or (IN_LINE if late is None else RATHER_IN_LINE)
+    refusal = _line(life, group, world, wait_ms)
+    if refusal is not None:
+        return refusal
+    return RATHER_IN_LINE if late is not None else _in_line(life, group, world, due - tail_ms / 1000)
+
+
+def _in_line(life: Life, group: Group, world: World, latest: float) -> Queue:
+    """Wait; where an objective is enforced until ``latest``, when whoever was overtaken is told that it is too late."""
+    objective, request = group.objective, life.request
+    if objective is None or request.headers.priority == "high" or not objective.enforced(request.caller, world.wall_s):
+        return IN_LINE
+    return Queue(min(RECONSIDER_S, max(RETHINK_S, latest - world.now)))
 
 
 def _line(life: Life, group: Group, world: World, wait_ms: float | None) -> Refusal | None:

@@ -212,6 +212,21 @@ def test_an_objective_that_the_budget_does_not_pay_for_names_what_would() -> Non
     assert house.request(budget_tokens=5.0).workers == ["cheap"], "not enforced, it is late and within the budget"
 
 
+def test_who_is_overtaken_is_refused_when_it_could_not_be_in_time_any_more() -> None:
+    """And not a second later: whoever called may still ask somebody else."""
+    house = House(timeout_ms=60_000)
+    rule(house, p99_ms=200, reject_on_violation=True, phase="enforce")
+    proven(house, "w-1", 20, max_concurrency=1)
+    house.request()
+    overtaken = house.request()
+    for _ in range(20):
+        house.request(priority="high")
+    house.advance(0.1)
+    assert not overtaken.terminal, "it may be in time yet, if the others are quick"
+    house.advance(0.1)
+    assert overtaken.kind is ErrorKind.OVERLOADED
+
+
 def test_those_who_have_still_to_show_it_are_waited_for() -> None:
     """At the very beginning nobody has met the objective, and nothing says that nobody will."""
     house = House(timeout_ms=60_000)

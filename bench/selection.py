@@ -213,16 +213,17 @@ def main(quick: bool, json_file: Path | None) -> None:
     machine = this_machine()
     report.show_machine(console, machine)
     few, fleet = Fleet(FEW), Fleet(FLEET)
+    ruled = Fleet(FEW), Fleet(FLEET)
+    for each in ruled:
+        each.rule()
     gc.collect()
     gc.freeze()  # the fleets' own objects; what requests leave behind is still collected
     rounds, times = (3, 5_000) if quick else (9, 20_000)
     rows = [compare(few, fleet, what, rounds, times) for what in ("choice", "request")]
-    for each in (few, fleet):
-        each.rule()
-    rows += [compare(few, fleet, "decision", rounds, times)]
-    for each in (few, fleet):
+    rows.append(compare(*ruled, "decision", rounds, times))
+    for each in ruled:
         each.hurry(_HURRY_MS)
-    rows += [compare(few, fleet, "decision", rounds, times // 10, "decision when nobody is in time")]
+    rows.append(compare(*ruled, "decision", rounds, times // 10, "decision when nobody is in time"))
     console.print()
     for row in rows:
         say = f"{row.ratio.what}: {row.few_us:.2f} µs among {FEW}, {row.fleet_us:.2f} µs among {FLEET:,}"

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
+from click.testing import CliRunner
 
-from simulation.scenarios.__main__ import SCENARIOS
+from simulation.scenarios.__main__ import SCENARIOS, main
 from simulation.scenarios.arrivals import poisson, quantile_ms
 from simulation.scenarios.at_random import at_random
 from simulation.scenarios.failing import one_fails
@@ -49,6 +50,14 @@ def test_it_is_the_objective_that_keeps_the_slow_one_out(seed: int) -> None:
     found = ran(one_slow, seed)
     assert found["without an objective"].value > 4
     assert found["drawn at random"].value > 4
+
+
+def test_the_command_tells_what_was_found_and_whether_it_is_enough() -> None:
+    """In 80 columns."""
+    ran = CliRunner().invoke(main, ["--requests", "2000", "--seeds", "1", "--only", "one rate"])
+    assert ran.exit_code == 0, ran.output
+    assert "granted by three, off by, %" in ran.output
+    assert max(map(len, ran.output.splitlines())) <= 80
 
 
 def test_a_goal_that_is_missed_is_seen() -> None:

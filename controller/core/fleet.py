@@ -120,12 +120,14 @@ class Offer:
     """What it costs in comparison: the price, weighed with the bid."""
     tier: float = 0.0
     """Where it belongs among the free ones: ``rank``, or ``UNPROVEN``, ``FAILING`` or ``LAST``."""
-    good: float = 0.0
-    bad: float = 0.0
-    """Answers and failures of late; see ``health``."""
-    judged_at: float = 0.0
-    demoted_at: float = -INFINITE
+    strain: float = 0.0
+    """How much its failures outweigh its answers of late; see ``health``."""
+    strained_at: float = 0.0
     demoted: bool = False
+    demoted_until: float = -INFINITE
+    """Or since when it is not any more."""
+    lapses: int = 0
+    """How often it was demoted again soon after."""
     ejections: int = 0
     ejected_until: float = 0.0
     """When it is tried again; 0 while it is not ejected."""
@@ -139,11 +141,6 @@ class Offer:
     def quick(self) -> bool:
         """Whether it can be given work, and nothing says that it would not meet what is asked of its capability."""
         return self.eligible and self.entered < LAST
-
-    @property
-    def bad_share(self) -> float:
-        """The share of its recent work, 0 to 1, that failed."""
-        return self.bad / (self.good + self.bad) if self.bad else 0.0
 
     def full(self) -> bool:
         """Whether this controller counts it full: its own limit, or its worker's."""

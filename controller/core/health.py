@@ -2,13 +2,13 @@
 
 ::
 
-    healthy ──fails or burns──► demoted ──a while without──► healthy
-       ▲                           │ again within five minutes, or nearly always
-       └────── back-off over ── ejected
+    healthy ──fails too often──► demoted ──back-off over──► healthy
+       ▲                            │ goes on failing
+       └───── back-off over ───── ejected
 
 A demoted offer stays among the last, for those whom nobody else takes; where all are demoted, none is. An ejected one
-gets nothing, for ten seconds and twice as long each time; half of a capability's workers are never ejected. Envoy's
-outlier detection names these.
+gets nothing. Each back-off is twice as long as the one before; half of a capability's workers are never ejected. The
+names are those of Envoy's outlier detection.
 """
 
 from __future__ import annotations
@@ -34,17 +34,19 @@ if TYPE_CHECKING:
 
 # Answers after which an offer is known: fewer say nothing of its slowest ones.
 PROVEN = 5
-# Two thirds of what happened are forgotten after so many seconds, or after so many answers if that is sooner: whoever
-# did a thousand requests must not have to fail a hundred before anybody believes it.
-MEMORY_S, MEMORY = 30.0, 30.0
-# One failure may be chance: it takes two that are not long apart, and this share, or five times what the objective
-# allows, if that is more.
-FEWEST_BAD, LEAST_SHARE, ALLOWANCES = 1.5, 0.1, 5.0
-# With so few failures left in memory it is tried again like any other.
-FORGIVEN_BAD = 1.0
-# An offer that fails nearly always, so many times, or is demoted again so soon, is shut out.
-HOPELESS_BAD, HOPELESS_SHARE, RELAPSE_S = 5.0, 0.9, 300.0
-EJECTION_S, LONGEST_EJECTION_S = 10.0, 300.0
+# Each failure strains, each answer relieves by one: a cumulative sum (Page 1954), which tells that a larger share fails
+# as soon as can be told without crying wolf. Of a worker that fails less than this share, or five times what its
+# objective allows if that is more, the strain does not grow. The limit is what two and a half failures count, so three
+# that are close together: six answers on average, and nearly always fewer than twenty, of a worker that fails half its
+# work; and 60,000 of one that fails one in a hundred.
+TOLERATED, ALLOWANCES, LIMIT = 1 / 7, 5.0, 2.5
+# Two thirds of the strain are forgotten after so many seconds: what is long ago says little.
+MEMORY_S = 300.0
+# A demoted offer is tried like any other after so long, and after twice as long each time that it lapses so soon.
+DEMOTION_S, RELAPSE_S = 30.0, 300.0
+# One that goes on failing until its strain is so many times the limit is shut out.
+HOPELESS = 2.5
+EJECTION_S, LONGEST_S = 10.0, 300.0
 
 
 class Review(msgspec.Struct, frozen=True):
@@ -86,13 +88,28 @@ def _meets(offer: Offer, asked: Objective, now: float) -> bool:
 
 def forgive(offer: Offer) -> None:
     """Hold nothing against it any more: another process serves it."""
-    offer.good = offer.bad = 0.0
-    offer.demoted, offer.demoted_at = False, -INFINITE
-    offer.ejections, offer.ejected_until = 0, 0.0
+    offer.strain = 0.0
+    offer.demoted, offer.demoted_until = False, -INFINITE
+    offer.lapses = offer.ejections = 0
+    offer.ejected_until = 0.0
 
 
-def _can_spare_one(group: Group) -> bool:
-    return (group.eligible - 1) * 2 >= len(group.offers)
+def _strain_of_one(offer: Offer) -> float:
+    """What one failure counts: as much as the answers that make up for it where the tolerated share fails."""
+    allowed = offer.objective.budget or 0.0 if offer.objective is not None else 0.0
+    tolerated = min(0.5, max(TOLERATED, ALLOWANCES * allowed))
+    return (1.0 - tolerated) / tolerated
+
+
+def _longer(for_s: float, times: int) -> float:
+    """Twice as long each time, up to a limit."""
+    return min(LONGEST_S, for_s * 2.0 ** min(times, 30))
+
+
+def _can_spare(group: Group, offer: Offer) -> bool:
+    """Whether half are left, and one of them is sound: what all suffer says nothing about any of them."""
+    enough = (group.eligible - 1) * 2 >= len(group.offers)
+    return enough and any(each is not offer and each.eligible and not each.demoted for each in group.offers)
 
 
 class Health:
@@ -115,7 +132,7 @@ class Health:
         if offer.tier == LAST:
             offer.latency.forget(PROVEN)  # it is tried seldom, and fifty trials would take hours
         offer.latency.observe(took_ms, now)
-        self._count(offer, 1.0, 0.0, now)
+        self._strain(offer, -1.0, now)
         was = offer.tier
         self._enter(offer, now)
         if offer.tier != LAST:
@@ -131,7 +148,7 @@ class Health:
             self.failed(offer, took_ms, now)
         else:
             offer.latency.observe_failure(took_ms, now)
-            self._count(offer, 1.0, 0.0, now)
+            self._strain(offer, -1.0, now)
             self._enter(offer, now)
 
     def timed_out(self, offer: Offer, took_ms: float, now: float, *, own: bool) -> None:
@@ -146,19 +163,18 @@ class Health:
     def failed(self, offer: Offer, took_ms: float, now: float) -> None:
         """Its work failed, was lost or came too late."""
         offer.latency.observe_failure(took_ms, now)
-        self._count(offer, 0.0, 1.0, now)
-        share, objective = offer.bad_share, offer.objective
-        allowed = objective.budget or 0.0 if objective is not None else 0.0
-        if offer.bad < FEWEST_BAD or share < min(0.5, max(LEAST_SHARE, ALLOWANCES * allowed)):
+        failure = _strain_of_one(offer)
+        self._strain(offer, failure, now)
+        limit = LIMIT * failure
+        if offer.strain < limit:
             self._enter(offer, now)
             return
-        group = self._registry.groups.get(offer.capability)
-        hopeless = offer.bad >= HOPELESS_BAD and share >= HOPELESS_SHARE
-        relapsed = not offer.demoted and now - offer.demoted_at < RELAPSE_S
         if not offer.demoted:
-            offer.demoted, offer.demoted_at = True, now
+            self._demote(offer, now)
         self._enter(offer, now)
-        if (hopeless or relapsed) and not offer.ejected_until and group is not None and _can_spare_one(group):
+        group = self._registry.groups.get(offer.capability)
+        hopeless = offer.strain >= HOPELESS * limit
+        if hopeless and not offer.ejected_until and group is not None and _can_spare(group, offer):
             self._eject(offer, now)
         self.schedule(offer, now)
 
@@ -167,18 +183,24 @@ class Health:
         if offer.tier != offer.entered:
             self._registry.refresh_offer(offer)
 
-    def _count(self, offer: Offer, good: float, bad: float, now: float) -> None:
-        kept = math.exp((offer.judged_at - now) / MEMORY_S)
-        if offer.good + offer.bad > MEMORY - 1.0:
-            kept = min(kept, (MEMORY - good - bad) / (offer.good + offer.bad))
-        offer.good, offer.bad, offer.judged_at = offer.good * kept + good, offer.bad * kept + bad, now
+    def _strain(self, offer: Offer, by: float, now: float) -> None:
+        if offer.strain or by > 0:
+            kept = offer.strain * math.exp((offer.strained_at - now) / MEMORY_S)
+            offer.strain, offer.strained_at = max(0.0, kept + by), now
+
+    def _demote(self, offer: Offer, now: float) -> None:
+        if now - offer.demoted_until < RELAPSE_S:
+            offer.lapses += 1
+        else:
+            offer.lapses = offer.ejections = 0
+        offer.demoted, offer.demoted_until = True, now + _longer(DEMOTION_S, offer.lapses)
 
     def _eject(self, offer: Offer, now: float) -> None:
-        for_s = min(LONGEST_EJECTION_S, EJECTION_S * 2.0**offer.ejections)
+        for_s = _longer(EJECTION_S, offer.ejections)
         offer.ejections += 1
         offer.ejected_until = now + for_s
         self._registry.refresh_offer(offer)
-        self._tell("ejected", offer, {"for_s": for_s, "failed_pct": round(100 * offer.bad_share, 1)})
+        self._tell("ejected", offer, {"for_s": for_s})
 
     def restore_one(self, pool: Pool, now: float) -> bool:
         """Have one that is ejected back where nobody else is left; whether there was one."""
@@ -191,10 +213,12 @@ class Health:
     def restore(self, offer: Offer, now: float) -> None:
         """Its time is over, or nobody else is left: it begins anew, and what it did is held against it once more."""
         offer.ejected_until = 0.0
-        offer.good = offer.bad = 0.0
-        offer.demoted, offer.demoted_at = False, now
+        self._forgive(offer, now)
         self._tell("restored", offer, {})
         self.replace(offer, now)
+
+    def _forgive(self, offer: Offer, now: float) -> None:
+        offer.demoted, offer.demoted_until, offer.strain = False, now, 0.0
 
     def renew_bids(self, worker: Worker, bids: dict[str, float | Bid], now: float) -> None:
         """It bids anew for some of its capabilities; the bids for the others go on."""
@@ -228,12 +252,8 @@ class Health:
             else:
                 self.schedule(offer, now)
             return
-        self._count(offer, 0.0, 0.0, now)
-        # The timer may be early by the last bit.
-        if offer.demoted and offer.bad <= FORGIVEN_BAD * 1.001:
-            offer.demoted, offer.demoted_at = False, now
-        if now - offer.demoted_at >= RELAPSE_S:
-            offer.ejections = 0
+        if offer.demoted and now >= offer.demoted_until:
+            self._forgive(offer, now)
         self.replace(offer, now)
 
     def replace(self, offer: Offer, now: float) -> None:
@@ -249,7 +269,7 @@ class Health:
         if offer.ejected_until:
             due = min(due, offer.ejected_until)
         elif offer.demoted:
-            due = min(due, now + MEMORY_S * math.log(max(1.0, offer.bad / FORGIVEN_BAD)) + 0.001)
+            due = min(due, offer.demoted_until)
         elif offer.tier == LAST and offer.latency.recent_until > now:
             due = min(due, offer.latency.recent_until)
         if due != INFINITE:

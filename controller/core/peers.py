@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from controller.core.windows import MINUTES_A_DAY, Windows
 from subjects.slo_counts import CountsMessage, Period, Totals
 from subjects.tokens import CapabilityId
@@ -80,8 +82,7 @@ class Peers:
             windows = self._windows_of(capability)
             if windows is not None:
                 add(windows, at, totals)
-                kept = Totals(totals.requests, totals.bad, totals.served, totals.slow, {} if old else totals.ms)
-                said[capability] = (at, kept)
+                said[capability] = (at, msgspec.structs.replace(totals, ms={}) if old else totals)
 
     def forget(self, capability: CapabilityId) -> None:
         """Nothing is kept of a capability any more."""

@@ -191,7 +191,7 @@ def left_out(offer: Offer, pool: Pool, tried: Container[str]) -> str | None:
     if not offer.reachable:
         return "does not listen on its subject"
     if offer.ejected_until:
-        return f"is ejected: of its recent work {100 * offer.bad_share:.0f} % failed"
+        return "is ejected for a while: its work failed again and again"
     if worker.id in tried:
         return "was tried for this request"
     if offer.paused:

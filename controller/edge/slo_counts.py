@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from bus import Bus, Entry, NoResponder, Stored, StreamSpec
 from bus.answers import NOBODY_STORES, Refused, read_ack
 from bus.connection import BusError
@@ -215,10 +217,7 @@ def _ahead_s() -> float:
 
 
 def _without_latencies(message: CountsMessage) -> CountsMessage:
-    counts = {
-        name: type(totals)(totals.requests, totals.bad, totals.served, totals.slow, told=totals.told)
-        for name, totals in message.counts.items()
-    }
+    counts = {name: msgspec.structs.replace(totals, ms={}) for name, totals in message.counts.items()}
     return CountsMessage(message.at, counts, message.left)
 
 

@@ -16,7 +16,7 @@ DEMOTED_GOAL, ERRORS_GOAL_PCT, NEXT = 100, 2.0, 1000
 _PER_S = 400.0
 _LOOK_S = 0.001
 # Longer than any of this is held against anybody.
-_MENDED_S, _BACK_S = 90.0, 60.0
+_MENDED_S, _BACK_S = 90.0, 40.0
 
 
 def one_fails(seed: int, requests: int) -> list[Found]:

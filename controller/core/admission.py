@@ -155,10 +155,10 @@ def _shed(life: Life, group: Group, pool: Pool, world: World, *, in_time: bool) 
         return None
     if in_time and not (priority == "low" and world.burning(group.capability)):
         return None
-    objective_ms = objective_of(life, group)
-    refusal = crowd_refusals.shed(life, group, pool, objective_ms or 0.0, burning=in_time)
-    life.would = refusal.kind.suffix
+    objective_ms = objective_of(life, group) or 0.0
+    kind = crowd_refusals.kind_of_shed(group, pool, objective_ms, burning=in_time)
+    life.would = kind.suffix
     if not objective.enforced(life.request.caller, world.wall_s):
         return None
     life.yields = in_time
-    return refusal
+    return crowd_refusals.shed(kind, life, group, pool, objective_ms, burning=in_time)

@@ -52,38 +52,49 @@ def no_time(group: Group, takes_ms: float, left_ms: float) -> Refusal:
     return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=_later(takes_ms - left_ms))
 
 
-def shed(life: Life, group: Group, pool: Pool, objective_ms: float, *, burning: bool) -> Refusal:
-    """402, 412 or 503: the objective is enforced, and nobody meets it; names what would."""
+def kind_of_shed(group: Group, pool: Pool, objective_ms: float, *, burning: bool) -> ErrorKind:
+    """What a request is refused with where the objective is enforced and nobody meets it: 402, 412 or 503."""
+    if burning:
+        return ErrorKind.OVERLOADED
+    too_dear = not pool.quick_places and pool.budget_tokens is not None
+    if too_dear and group.pool(pool.version, pool.constraints).quick_places:
+        return ErrorKind.OVER_BUDGET
+    if not pool.quick_places or group.service.mean_ms > objective_ms:
+        return ErrorKind.NO_MATCH
+    return ErrorKind.OVERLOADED
+
+
+def shed(kind: ErrorKind, life: Life, group: Group, pool: Pool, objective_ms: float, *, burning: bool) -> Refusal:
+    """The same in words: names what would meet it."""
     asked = f"an answer within {objective_ms:g} ms"
     if burning:
         detail = (
             f"The objective of {group.capability} is burning, and requests of low priority make room. Try again later, "
             "or send a higher Crank-Priority."
         )
-        return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=RETRY_AFTER_MS)
-    if pool.budget_tokens is not None:
-        all_prices = islice(group.pool(pool.version, pool.constraints).members, _LOOKED_AT)
-        quick = [offer for offer in all_prices if offer.quick]
-        if quick and not pool.quick_places:
-            best = min(offer.price for offer in quick)
-            detail = (
-                f"No worker of {group.capability} gives {asked} for {pool.budget_tokens:g} tokens; the best offer is "
-                f"{best:g}. Raise Crank-Budget-Tokens, or leave it out."
-            )
-            return Refusal(ErrorKind.OVER_BUDGET, detail, candidates=left_out_of(group, pool, life))
-    if not pool.quick_places or group.service.mean_ms > objective_ms:
-        some = islice(pool.members, _LOOKED_AT)
-        quickest = min((offer.latency.mean_ms for offer in some if offer.eligible), default=0.0)
+        return Refusal(kind, detail, retry_after_ms=RETRY_AFTER_MS)
+    if kind is ErrorKind.OVER_BUDGET:
+        members = islice(group.pool(pool.version, pool.constraints).members, _LOOKED_AT)
+        best = min((offer.price for offer in members if offer.quick), default=None)
+        named = f"; the best offer is {best:g}" if best is not None else ""
+        detail = (
+            f"No worker of {group.capability} gives {asked} for {pool.budget_tokens:g} tokens{named}. "
+            "Raise Crank-Budget-Tokens, or leave it out."
+        )
+        return Refusal(kind, detail, candidates=left_out_of(group, pool, life))
+    if kind is ErrorKind.NO_MATCH:
+        members = islice(pool.members, _LOOKED_AT)
+        quickest = min((offer.latency.mean_ms for offer in members if offer.eligible), default=0.0)
         detail = (
             f"No worker of {group.capability} that fits gives {asked}; the quickest takes about {quickest:.0f} ms. "
             "Ask for less with Crank-Latency-Ms, or tell the operator."
         )
-        return Refusal(ErrorKind.NO_MATCH, detail)
+        return Refusal(kind, detail)
     detail = (
         f"{group.capability} is too busy for {asked} ({group.waiting} requests wait). Nothing ran. "
         "Try again later, or send Crank-Priority: high."
     )
-    return Refusal(ErrorKind.OVERLOADED, detail, retry_after_ms=_later(group.service.mean_ms * (group.waiting + 1)))
+    return Refusal(kind, detail, retry_after_ms=_later(group.service.mean_ms * (group.waiting + 1)))
 
 
 def _later(ms: float) -> int:

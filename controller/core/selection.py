@@ -11,16 +11,17 @@ from typing import Protocol
 
 import msgspec
 
-from controller.core.fleet import LAST, UNPROVEN, Offer
+from controller.core.fleet import INFINITE, LAST, UNPROVEN, Offer
 from controller.core.matching import mismatch
 from controller.core.pools import Group, Pool
 
 # A worker that missed heartbeats may be about to go: it is taken when the other is four times slower.
 SUSPECT_FACTOR = 4.0
-# When neither of two that are drawn fits, so many are looked at, from a random one on; of all prices together.
-_WALK = 64
+# When neither of two that are drawn fits, all are looked at where they are few, or where some were tried already; else
+# so many of all prices together, from a random one on.
+_FEW, _WALK = 64, 32
 # Of each price, and so many prices, when nobody is expected to be in time.
-_SOME = 4
+_SOME = 2
 # Prices that are looked at: a fleet of ten thousand prices must not cost more than one of ten.
 _PRICES = 32
 # Scores so close are equal: the estimates are no better, and a worker's preference then decides.
@@ -75,7 +76,7 @@ def choose(pool: Pool, within_ms: float, tried: Collection[str], now: float, cha
     """
     free, bar = pool.free, pool.bar
     order = free.order[:_PRICES]
-    walk = _WALK // len(order) if order else 0
+    walk = max(0, _WALK - 2 * len(order)) // len(order) if order else 0
     for tier in order:
         if tier >= bar:
             break
@@ -107,14 +108,18 @@ def explore(pool: Pool, left_ms: float, tried: Container[str], chance: Chance) -
     return offer if fit and 2.0 * offer.latency.mean_ms < left_ms else None
 
 
-def best_effort(pool: Pool, tried: Container[str], now: float, chance: Chance) -> Offer | None:
+def best_effort(pool: Pool, tried: Collection[str], now: float, chance: Chance) -> Offer | None:
     """With nobody who is expected to answer in time: the quickest of some that are free, sound ones first."""
     order = pool.free.order
     tiers = order if len(order) <= 2 * _SOME else order[:_SOME] + order[-_SOME:]
-    offers = [offer for tier in tiers for offer in _some(pool.free.at(tier), chance) if offer.worker.id not in tried]
-    if not offers:
-        return next((offer for offer in pool.free if offer.worker.id not in tried), None)
-    return min(offers, key=lambda offer: (offer.demoted, score_ms(offer, now)))
+    best, least = None, (True, INFINITE)
+    for tier in tiers:
+        for offer in _some(pool.free.at(tier), chance):
+            if not (tried and offer.worker.id in tried):
+                score = (offer.demoted, score_ms(offer, now))
+                if best is None or score < least:
+                    best, least = offer, score
+    return best or next((offer for offer in pool.free if offer.worker.id not in tried), None)
 
 
 def _some(offers: list[Offer], chance: Chance) -> list[Offer]:
@@ -145,7 +150,7 @@ def _draw(
         start = int(random() * count)
     else:
         start = 0
-    for step in range(min(count, walk)):
+    for step in range(min(count, _FEW) if count <= _FEW or tried else min(count, walk)):
         offer = offers[(start + step) % count]
         if _fits(offer, within_ms, tried, now):
             return offer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from controller.core import crowd_refusals, refusals
-from controller.core.fleet import LAST, Offer
+from controller.core.fleet import INFINITE, LAST, Offer
 from controller.core.health import PROVEN
 from controller.core.latency import TAIL_DEVIATIONS
 from controller.core.pools import Group, Pool
@@ -36,7 +36,7 @@ IN_LINE, RATHER_IN_LINE = Queue(RECONSIDER_S), Queue(RETHINK_S)
 
 def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue | Refusal:
     """What to do with a request now: a worker, the queue, or a refusal."""
-    now, tried = world.now, life.tried or _NOBODY
+    now = world.now
     due = due_at(life, group)
     within_ms = (due - now) * 1000
     if pool.free.order:
@@ -49,29 +49,68 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     refusal = refusals.nobody(life, group, pool, world)
     if refusal is not None:
         return refusal
-    late = best_effort(pool, tried, now, world.chance) if pool.free.order else None
-    wait_ms = _wait_ms(life, group, pool, due)
-    service = group.service
-    tail_ms = service.mean_ms + TAIL_DEVIATIONS * service.dev_ms
-    # Those who meet the objective are worth waiting for where all of them are busy. While nothing is known of the work,
-    # waiting is as good as anything.
-    promising = pool.quick_places > 0 and not (pool.free.order and pool.free.order[0] < pool.bar)
-    in_time = late is None if wait_ms is None else promising and wait_ms + tail_ms <= within_ms
-    asked = objective_of(life, group) is not None
-    # One that fails often is better than a refusal, which fails always, and than to be late for certain.
-    perhaps = not in_time and late is not None and late.entered < LAST and late.latency.slowest_ms(now) <= within_ms
-    shed = _shed(life, group, pool, world, in_time=in_time or perhaps)
-    if shed is not None:
-        return shed
-    worth_a_wait = promising and not perhaps
-    if late is not None and not (in_time and asked) and not (worth_a_wait and _sooner(life, wait_ms, group, late, now)):
-        return _late(life, group, late, now)
+    outlook = _outlook(life, group, pool, due, world)
+    objective_ms, late = objective_of(life, group), outlook.late
+    if objective_ms is not None:
+        # Of the objective alone: who has less patience than that may be too late, and nobody has broken a promise.
+        left_ms = (life.arrived_at - now) * 1000 + objective_ms
+        met = outlook.waits_in_time(left_ms) or outlook.works_in_time(left_ms)
+        shed = _shed(life, group, pool, objective_ms, world, met=met)
+        if shed is not None:
+            return shed
+    waits = outlook.waits_in_time(within_ms)
+    if late is not None and not (waits and objective_ms is not None):
+        # One that fails often is better than to be late for certain.
+        perhaps = not waits and outlook.works_in_time(within_ms)
+        worth_a_wait = outlook.promising and not perhaps
+        if not (worth_a_wait and _sooner(life, outlook.wait_ms, group, late, now)):
+            return _late(life, group, late, now)
     if not life.queued_s:
-        life.promised_ms = wait_ms or 0.0
-    refusal = _line(life, group, world, wait_ms)
+        life.promised_ms = outlook.wait_ms or 0.0
+    refusal = _line(life, group, world, outlook.wait_ms)
     if refusal is not None:
         return refusal
-    return RATHER_IN_LINE if late is not None else _in_line(life, group, world, due - tail_ms / 1000)
+    return RATHER_IN_LINE if late is not None else _in_line(life, group, world, due - outlook.tail_ms / 1000)
+
+
+class Outlook(msgspec.Struct, frozen=True):
+    """What is to be expected, in milliseconds, where nobody is free who would surely be in time."""
+
+    late: Offer | None
+    """The best who is free all the same."""
+    late_ms: float
+    """What its slowest answers take; endless where it is too slow for the objective."""
+    wait_ms: float | None
+    """How long until one is free who is sound and quick enough; None while nothing is known of the work."""
+    tail_ms: float
+    """What the slowest answers of those take."""
+    promising: bool
+    """Whether there are such, all of them busy."""
+
+    def waits_in_time(self, within_ms: float) -> bool:
+        """Whether waiting will do; while nothing is known of the work it is as good as anything."""
+        if self.wait_ms is None:
+            return self.late is None
+        return self.promising and self.wait_ms + self.tail_ms <= within_ms
+
+    def works_in_time(self, within_ms: float) -> bool:
+        """Whether who is free may do: one that fails often, or one that is quick enough for the capability's objective.
+
+        That it fails often is better than a refusal, which fails always.
+        """
+        return self.late_ms <= within_ms
+
+
+def _outlook(life: Life, group: Group, pool: Pool, due: float, world: World) -> Outlook:
+    free, service, now = pool.free, group.service, world.now
+    late = best_effort(pool, life.tried or _NOBODY, now, world.chance) if free.order else None
+    return Outlook(
+        late,
+        late.latency.slowest_ms(now) if late is not None and late.entered < LAST else INFINITE,
+        _wait_ms(life, group, pool, due),
+        service.mean_ms + TAIL_DEVIATIONS * service.dev_ms,
+        pool.quick_places > 0 and not (free.order and free.order[0] < pool.bar),
+    )
 
 
 def _in_line(life: Life, group: Group, world: World, latest: float) -> Queue:
@@ -145,7 +184,7 @@ def _late(life: Life, group: Group, offer: Offer, now: float) -> Offer | Refusal
     return offer
 
 
-def _shed(life: Life, group: Group, pool: Pool, world: World, *, in_time: bool) -> Refusal | None:
+def _shed(life: Life, group: Group, pool: Pool, objective_ms: float, world: World, *, met: bool) -> Refusal | None:
     """Refuse what cannot meet the objective, where that is enforced; where it is not yet, note it.
 
     The urgent are done late rather than never. While the objective burns, the least urgent do not even wait.
@@ -153,12 +192,11 @@ def _shed(life: Life, group: Group, pool: Pool, world: World, *, in_time: bool) 
     objective, priority = group.objective, life.request.headers.priority
     if objective is None or priority == "high":
         return None
-    if in_time and not (priority == "low" and world.burning(group.capability)):
+    if met and not (priority == "low" and world.burning(group.capability)):
         return None
-    objective_ms = objective_of(life, group) or 0.0
-    kind = crowd_refusals.kind_of_shed(group, pool, objective_ms, burning=in_time)
+    kind = crowd_refusals.kind_of_shed(group, pool, objective_ms, burning=met)
     life.would = kind.suffix
     if not objective.enforced(life.request.caller, world.wall_s):
         return None
-    life.yields = in_time
-    return crowd_refusals.shed(kind, life, group, pool, objective_ms, burning=in_time)
+    life.yields = met
+    return crowd_refusals.shed(kind, life, group, pool, objective_ms, burning=met)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import islice
 
+from controller.core.objectives import Rate
 from controller.core.pools import Group, Pool
 from controller.core.refusals import BUSY_RETRY_AFTER_MS, RETRY_AFTER_MS, left_out_of
 from controller.core.world import Life
@@ -15,11 +16,10 @@ _MOST_RETRY_AFTER_MS = 30_000
 _LOOKED_AT = 100
 
 
-def rate_limited(caller: str, per_s: float, wait_s: float) -> Refusal:
+def rate_limited(caller: str, rate: Rate, wait_s: float) -> Refusal:
     """429."""
-    detail = (
-        f"{caller} asks for more than {per_s:g} requests a second; wait {wait_s:.1f} s, or ask the operator for more."
-    )
+    given = f"{caller} may ask {rate.per_s:g} times a second, and {rate.burst:g} times at once"
+    detail = f"{given}, which is used up; wait {wait_s:.1f} s, or ask the operator for more."
     return Refusal(ErrorKind.RATE_LIMITED, detail, retry_after_ms=max(1, round(wait_s * 1000)))
 
 
@@ -85,11 +85,10 @@ def shed(kind: ErrorKind, life: Life, group: Group, pool: Pool, objective_ms: fl
     if kind is ErrorKind.NO_MATCH:
         members = islice(pool.members, _LOOKED_AT)
         quickest = min((offer.latency.mean_ms for offer in members if offer.eligible), default=0.0)
-        detail = (
-            f"No worker of {group.capability} that fits gives {asked}; the quickest takes about {quickest:.0f} ms. "
-            "Ask for less with Crank-Latency-Ms, or tell the operator."
-        )
-        return Refusal(kind, detail)
+        own = life.request.headers.latency_ms == objective_ms
+        then = "Send a larger Crank-Latency-Ms, or leave it out." if own else "Tell the operator, who asks that of it."
+        what = f"No worker of {group.capability} that fits gives {asked}; the quickest takes about {quickest:.0f} ms."
+        return Refusal(kind, f"{what} {then}")
     detail = (
         f"{group.capability} is too busy for {asked} ({group.waiting} requests wait). Nothing ran. "
         "Try again later, or send Crank-Priority: high."

@@ -21,7 +21,7 @@ def limited(life: Life, world: World) -> Refusal | None:
     """Why its caller has to wait before it asks for more, or None."""
     rates, caller = world.rules.rates, life.request.caller
     short = world.buckets.take(caller, rates, world.controllers, world.now)
-    return crowd_refusals.rate_limited(caller, short[0].per_s, short[1]) if short is not None else None
+    return crowd_refusals.rate_limited(caller, *short) if short is not None else None
 
 
 def front(life: Life, world: World) -> Generator[Step, LifeEvent | None, Refusal | None]:

@@ -1,9 +1,12 @@
 """Owns how much each caller may ask for: token buckets, of which every live controller holds its share.
 
-A queue group spreads a caller's requests evenly, so each of N controllers grants one N-th of the rate.
+A queue group spreads a caller's requests evenly in the long run, so each of N controllers grants one N-th of the rate;
+and a little more than that of a burst, which chance spreads less evenly.
 """
 
 from __future__ import annotations
+
+import math
 
 from controller.core.objectives import Rate, Rates
 
@@ -11,6 +14,12 @@ from controller.core.objectives import Rate, Rates
 MAX_CALLERS = 10_000
 # Whoever waits as long as it was told lacks no more than this.
 _ROUNDING = 1e-9
+
+
+def _share_of(burst: float, controllers: int) -> float:
+    """How many of a burst come to one of so many controllers, at most: the mean and two standard deviations."""
+    mean = burst / controllers
+    return max(1.0, min(burst, mean + 2.0 * math.sqrt(mean * (1.0 - 1.0 / controllers))))
 
 
 class Buckets:
@@ -28,7 +37,7 @@ class Buckets:
         rate = rates.of(caller)
         if rate is None:
             return None
-        per_s, burst = rate.per_s / controllers, max(1.0, rate.burst / controllers)
+        per_s, burst = rate.per_s / controllers, _share_of(rate.burst, controllers)
         # The one that asked last stands last, so that those who are forgotten have asked for nothing for long.
         tokens, at = self._buckets.pop(caller, (burst, now))
         tokens = min(burst, tokens + (now - at) * per_s)

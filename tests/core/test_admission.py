@@ -331,3 +331,28 @@ def test_a_default_patience_comes_from_the_objective_s_file() -> None:
     assert call.dispatches[0].timeout_ms == 200
     assert house.request(timeout_ms=700).dispatches == []
     house.answers(call, BUSY)
+
+
+def test_a_caller_with_less_patience_than_the_objective_is_not_refused_for_it() -> None:
+    """Nobody has broken a promise: it is sent, and may be too late; that counts for nothing."""
+    house = House()
+    rule(house, p99_ms=200, reject_on_violation=True, phase="enforce")
+    proven(house, "w-1", 50)
+    house.beating.add("w-1")
+    call = house.request(timeout_ms=20)
+    assert call.workers == ["w-1"]
+    house.advance(0.03)
+    assert call.kind is ErrorKind.DEADLINE
+    measured = house.world.compliance.measured[HELLO]
+    measured.fold(29_000_000)
+    assert measured.day[1].bad == 0
+
+
+def test_a_wish_that_nobody_meets_is_told_what_to_wish_for() -> None:
+    """A larger one: the quickest worker is named."""
+    house = House()
+    rule(house, p99_ms=200, reject_on_violation=True, phase="enforce")
+    proven(house, "w-1", 50)
+    refused = house.request(latency_ms=10).refusal
+    assert refused.kind is ErrorKind.NO_MATCH
+    assert refused.detail.endswith("takes about 50 ms. Send a larger Crank-Latency-Ms, or leave it out.")

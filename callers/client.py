@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Self, Unpack
@@ -33,7 +34,7 @@ _PROMPT_S = 5.0
 
 
 class Client:
-    """One connection to an installation. Use it as ``async with await Client.connect(url) as client``."""
+    """One connection to an installation. Use it as ``async with await Client.connect() as client``."""
 
     def __init__(self, bus: Bus, prefix: str) -> None:
         self._bus = bus
@@ -41,16 +42,18 @@ class Client:
         self._exchange = Exchange(bus, prefix)
 
     @classmethod
-    async def connect(cls, url: str = DEFAULT_URL, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 2.0) -> Self:
-        """Connect.
+    async def connect(cls, url: str | None = None, *, prefix: str = DEFAULT_PREFIX, timeout_s: float = 2.0) -> Self:
+        """Connect to the NATS server at ``url``; without one to ``CRANK_NATS_URL``, else to ``DEFAULT_URL``.
 
         Raises:
             Unreachable: no NATS server answers at ``url``.
             CrankError: ``url`` is no address of one, or ``prefix`` no token.
 
         """
+        named = "" if url is not None else "CRANK_NATS_URL: "
+        url = url if url is not None else os.environ.get("CRANK_NATS_URL") or DEFAULT_URL
         if not is_nats_url(url):
-            raise failure(ErrorKind.MALFORMED, f"{public(str(url))!r} is not {NATS_URL_RULE}.")
+            raise failure(ErrorKind.MALFORMED, f"{named}{public(str(url))!r} is not {NATS_URL_RULE}.")
         if not isinstance(prefix, str) or not is_token(prefix):
             raise failure(ErrorKind.MALFORMED, f"The prefix {prefix!r} is not {TOKEN_RULE}.")
         try:

@@ -52,6 +52,21 @@ async def test_an_answer_comes_with_who_did_it(nats_server: NatsServer, client: 
     await peer.stop()
 
 
+async def test_without_an_address_the_environment_says_which_server(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for every command; a wrong one is told by the variable's name, and an address in the program beats it."""
+    monkeypatch.setenv("CRANK_NATS_URL", nats_server.url)
+    async with await Client.connect() as client:
+        with pytest.raises(Unreachable, match="no controller"):
+            await client.request("a:b")
+    monkeypatch.setenv("CRANK_NATS_URL", "localhost")
+    with pytest.raises(CrankError, match="CRANK_NATS_URL: 'localhost' is not"):
+        await Client.connect()
+    async with await Client.connect(nats_server.url):
+        pass
+
+
 async def test_a_header_given_by_the_caller_replaces_the_clients_own(nats_server: NatsServer, client: Client) -> None:
     """A repeated header would be refused, so the caller's spelling of it is the only one sent."""
     peer = await _peer(nats_server, (None, b""))

@@ -41,8 +41,12 @@ class Reader:
                 command_line = [sys.executable, "-P", "-m", *command.split()]
                 worker = subprocess.Popen(command_line, cwd=self.folder, env=self.env, stderr=subprocess.DEVNULL)
                 self.workers.append(worker)
-        while len(json.loads(self.crank("workers", "--json"))["workers"]) < 2:
+        while self.workers_seen() != {"cheap", "quick"}:
             pass
+
+    def workers_seen(self) -> set[str]:
+        """By the names that ``crank workers`` shows."""
+        return {each["worker_id"] for each in json.loads(self.crank("workers", "--json"))["workers"]}
 
     def crank(self, *arguments: str) -> str:
         """Type a command; what it said."""
@@ -59,7 +63,7 @@ class Reader:
 
     def asks(self) -> Counter[str]:
         """Run the page's program; how often each drew."""
-        (self.folder / "ask.py").write_text(PROGRAM.replace("connect()", f"connect({self.env['CRANK_NATS_URL']!r})"))
+        (self.folder / "ask.py").write_text(PROGRAM)
         done = subprocess.run([sys.executable, "ask.py"], cwd=self.folder, env=self.env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return Counter(ast.literal_eval(done.stdout.strip().removeprefix("Counter(").removesuffix(")")))

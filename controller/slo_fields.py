@@ -108,7 +108,7 @@ class ExceptionPart(Written):
     """For whom nothing is enforced, until the end of a day (UTC)."""
 
     caller: Line = Field(description=f"the identity of a caller, {_LINE_RULE}")
-    until: date = Field(description="the last day that it holds, such as 2026-12-31")
+    until: date = Field(description="the last day that it holds, one of the calendar, such as 2026-12-31")
     reason: Line = Field(description=_LINE_RULE)
 
 
@@ -119,7 +119,7 @@ class EnforcementPart(Written):
     reject_on_violation: bool = Field(default=False, description="true or false")
     grace_period_days: int = Field(default=0, ge=0, le=366, description="a whole number of days from 0 to 366")
     since: date | None = Field(
-        default=None, description="the day that grace_period_days counts from, such as 2026-11-01"
+        default=None, description="the day that grace_period_days counts from, one of the calendar, such as 2026-11-01"
     )
     exceptions: list[ExceptionPart] = Field(
         default=[], max_length=1000, description="a list of at most 1000 {caller, until, reason}"
@@ -129,8 +129,11 @@ class EnforcementPart(Written):
     def _agrees(self) -> Self:
         if self.grace_period_days and self.since is None:
             wrong("is missing; it must be the day that grace_period_days counts from, such as 2026-11-01", "since")
-        if self.exceptions and self.phase == "enforce":
-            wrong("count for nothing in phase enforce; take them out, or make it phase: exceptions", "exceptions")
+        seen: set[str] = set()
+        for at, each in enumerate(self.exceptions):
+            if each.caller in seen:
+                wrong(f"is {each.caller}, who is there already; keep one of the two", "exceptions", at, "caller")
+            seen.add(each.caller)
         return self
 
 

@@ -12,6 +12,14 @@ from typing import Any, NamedTuple
 
 import yaml
 
+# By a part of what the parser says, in the order in which they are looked for: what to do about it.
+_ADVICE = {
+    "'\\t'": "indent with spaces, not with tabs",
+    "cannot start any token": "put a text that begins with it in quotes",
+    "chomping or indentation": "put a text that begins with > or | in quotes",
+    "another document": "a file holds one, so take out the line --- and what does not belong here",
+}
+
 Place = tuple[str | int, ...]
 """Keys and indices from the top of a file to a value."""
 
@@ -100,7 +108,9 @@ def parse_yaml(path: Path, data: bytes) -> tuple[Document | None, list[Mistake]]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"column {mark.column + 1}: " if mark is not None else ""
-        return None, [Mistake(str(path), mark.line + 1 if mark else 0, "", f"{place}{error.problem or error.context}")]
+        said = error.problem or error.context or "is no YAML"
+        advice = next((f"; {each}" for part, each in _ADVICE.items() if part in said), "")
+        return None, [Mistake(str(path), mark.line + 1 if mark else 0, "", f"{place}{said}{advice}")]
     except RecursionError:
         return None, [Mistake(str(path), 0, "", "is nested too deeply")]
     return document, [document.mistake(place, "is there twice; keep one") for place in twice]
@@ -119,9 +129,8 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # a 30th of February; a number of thousands of digits
-            text = f"{shown(node.value)} cannot be read: {error}"
-            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark) from None
+        except (ValueError, LookupError, AttributeError):  # a 30th of February: a text, which is wrong in its place
+            return node.value
 
 
 def _walk(node: yaml.Node, place: Place, lines: dict[Place, int], twice: list[Place]) -> None:

@@ -93,8 +93,15 @@ def test_every_example_is_without_mistakes() -> None:
         ("", "1: must be a mapping with `capability:` and `slo:`, not empty"),
         ("- a\n", "1: must be a mapping with `capability:` and `slo:`, not a list"),
         ("capability: [\n", "2: column 1: expected the node content, but found '<stream end>'"),
-        ("a: 1\n\tb: 2\n", "2: column 1: found character '\\t' that cannot start any token"),
-        ("a: 1\n---\nb: 2\n", "2: column 1: but found another document"),
+        ("a: 1\n\tb: 2\n", "2: column 1: found character '\\t' that cannot start any token; "
+         "indent with spaces, not with tabs"),
+        ("capability: {verb: greet, name: hello, version: >=1,<2}\n",
+         "1: column 49: found character '>' that cannot start any token; put a text that begins with it in quotes"),
+        ("capability:\n  version: >=1,<2\n",
+         "2: column 13: expected chomping or indentation indicators, but found '='; "
+         "put a text that begins with > or | in quotes"),
+        ("a: 1\n---\nb: 2\n", "2: column 1: but found another document; "
+         "a file holds one, so take out the line --- and what does not belong here"),
         ("a: 1\nb: \x07\n", "2: holds a character that YAML does not allow"),
         (GOOD + "metadata: {owner: &o a, cost_center: *o}\n",
          "3: column 38: *o is not understood here; write out what it stands for"),
@@ -136,12 +143,22 @@ def test_every_example_is_without_mistakes() -> None:
          "3: enforcement.reject_on_violation must be true or false, not 'yes'"),
         (GOOD + "enforcement: {grace_period_days: 7}\n",
          "3: enforcement.since is missing; it must be the day that grace_period_days counts from, such as 2026-11-01"),
-        (GOOD + "enforcement:\n  phase: enforce\n  exceptions: [{caller: a, until: 2026-12-31, reason: b}]\n",
-         "5: enforcement.exceptions count for nothing in phase enforce; take them out, or make it phase: exceptions"),
+        (GOOD + "enforcement:\n  exceptions:\n    - {caller: a, until: 2026-12-31, reason: b}\n"
+         "    - {caller: a, until: 2027-12-31, reason: c}\n",
+         "6: enforcement.exceptions[1].caller is a, who is there already; keep one of the two"),
         (GOOD + "enforcement: {exceptions: [{caller: a, until: soon, reason: b}]}\n",
-         "3: enforcement.exceptions[0].until must be the last day that it holds, such as 2026-12-31, not 'soon'"),
+         "3: enforcement.exceptions[0].until must be the last day that it holds, one of the calendar, "
+         "such as 2026-12-31, not 'soon'"),
         (GOOD + "enforcement: {exceptions: [{caller: a, until: 2026-02-30, reason: b}]}\n",
-         "3: column 47: '2026-02-30' cannot be read: day is out of range for month"),
+         "3: enforcement.exceptions[0].until must be the last day that it holds, one of the calendar, "
+         "such as 2026-12-31, not '2026-02-30'"),
+        (GOOD + f"metadata: {{owner: {'1' * 5000}}}\n",
+         f"3: metadata.owner must be a text of 1 to 256 characters in one line, not '{'1' * 59}"),
+        *((GOOD + f"metadata: {{tier: !!{kind} {text}}}\n",
+           f"3: metadata.tier must be one of: production, staging, development, not '{text}'")
+          for kind, text in (("timestamp", "soon"), ("bool", "soon"))),
+        (GOOD + "metadata: {tier: !!int ''}\n",
+         "3: metadata.tier must be one of: production, staging, development, not ''"),
         (GOOD + "metadata: {owner: no}\n",
          "3: metadata.owner must be a text of 1 to 256 characters in one line, not false; put it in quotes"),
         (GOOD + "metadata: {tier: }\n", "3: metadata.tier must be one of: production, staging, development, not empty"),
@@ -156,7 +173,11 @@ def test_a_mistake_is_told_with_line_field_and_what_to_write(tmp_path: Path, tex
 
 def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
     """By file and line, and the good ones count."""
-    _file(tmp_path, HEAD + "slo:\n  latency: {p50_ms: x}\n  availability: {target: 2}\nmeta: {}\n")
+    _file(
+        tmp_path,
+        HEAD
+        + "slo:\n  latency: {p50_ms: x}\n  availability: {target: 2}\nmeta: {}\nenforcement: {since: 2026-02-30}\n",
+    )
     _file(tmp_path, "capability: {verb: a, name: b}\nslo: {latency: {p50: 3}}\n", "a_b.yaml")
     _file(tmp_path, "capability: {verb: a, name: c}\nslo: {latency: {p50_ms: 3}}\n", "a_c.yaml")
     _file(tmp_path, "", "a_d.yml")
@@ -172,6 +193,7 @@ def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
         ("greet_hello.yaml", 3, "slo.latency.p50_ms"),
         ("greet_hello.yaml", 4, "slo.availability.target"),
         ("greet_hello.yaml", 5, "meta"),
+        ("greet_hello.yaml", 6, "enforcement.since"),
     ]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +14,8 @@ from crank.cli.options import json_option
 
 if TYPE_CHECKING:
     from controller.core.objectives import Objective, Rates
+    from controller.slo_files import Loaded
+    from controller.yaml_files import Mistake
 
 _SLOS, _LIMITS = Path("slos"), Path("limits.yaml")
 existing = click.Path(exists=True, path_type=Path)
@@ -25,6 +29,7 @@ def check(paths: tuple[Path, ...], limits: Path | None, as_json: bool) -> None:
     """Say what the SLO files in PATH, which are files or folders, ask for; and every mistake in them.
 
     Without PATH: slos/, and limits.yaml if there is one. Exit code 1 when there is a mistake, or nothing to check.
+    What is odd and no mistake is a warning.
     """
     from controller.limits_file import LoadedRates, load_rates
     from controller.slo_files import load_objectives
@@ -36,44 +41,63 @@ def check(paths: tuple[Path, ...], limits: Path | None, as_json: bool) -> None:
     loaded = load_objectives(*paths)
     rates = load_rates(limits) if limits is not None else LoadedRates(None, [])
     mistakes = [*loaded.mistakes, *rates.mistakes]
+    now = time.time()
+    warnings = _warnings(loaded, now)
     found = bool(loaded.files or rates.rates)
     if as_json:
-        told = [{"file": each.file, "line": each.line, "field": each.field, "message": each.text} for each in mistakes]
         show.json_line(
             {
                 "ok": found and not mistakes,
                 "objectives": list(loaded.files.values()),
                 "limits": rates.rates,
-                "mistakes": told,
+                "mistakes": _rows(mistakes),
+                "warnings": _rows(warnings),
             }
         )
     else:
         if loaded.files:
-            _show(list(loaded.files.values()))
+            _show(list(loaded.files.values()), now)
         if rates.rates is not None:
             click.echo(f"{limits}: {_told(rates.rates)}")
         for each in mistakes:
             say(str(each))
+        for each in warnings:
+            say(f"warning: {each}")
         if not found and not mistakes:
             where = " ".join(map(str, paths)) or f"{_SLOS}/"
             say(f"There is nothing to check in {where}: an SLO file is called VERB_NAME.yaml.")
     raise click.exceptions.Exit(0 if found and not mistakes else FAILED)
 
 
-def _show(objectives: list[Objective]) -> None:
+def _warnings(loaded: Loaded, now: float) -> list[Mistake]:
+    from controller.slo_files import read_slo_file
+    from crank.slo.advice import warnings
+
+    found: list[Mistake] = []
+    for path, objective in loaded.files.items():
+        document = read_slo_file(path).document
+        found += [document.mistake(*each) for each in warnings(objective, now)] if document is not None else []
+    return found
+
+
+def _rows(found: Iterable[Mistake]) -> list[dict[str, Any]]:
+    return [{"file": each.file, "line": each.line, "field": each.field, "message": each.text} for each in found]
+
+
+def _show(objectives: list[Objective], now: float) -> None:
     from crank.cli import show
+    from crank.slo.advice import enforced
 
     rows = [
         (
             each.capability + (f" {each.version}" if each.version else ""),
             *(f"{value:g}" if value is not None else "" for value in (each.p50_ms, each.p95_ms, each.p99_ms)),
             f"{100 * (1 - each.budget):.10g} %" if each.budget is not None else "",
-            each.phase,
-            each.tier,
+            enforced(each, now),
         )
         for each in objectives
     ]
-    show.table(("capability", "p50", "p95", "p99 ms", "good", "phase", "tier"), rows, right=(1, 2, 3, 4))
+    show.table(("capability", "p50", "p95", "p99 ms", "good", "enforced"), rows, right=(1, 2, 3, 4))
 
 
 def _told(rates: Rates) -> str:

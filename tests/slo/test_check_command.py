@@ -26,7 +26,7 @@ async def test_what_is_asked_is_a_table_of_80_columns() -> None:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", screen).replace("\r", "").split("\n")
     assert code == 0
     assert max(map(len, lines)) <= 80
-    row = "greet:hello_world >=1, <2    50    100      200   99.5 %   log     production"
+    row = "greet:hello_world >=1, <2    50    100      200   99.5 %   no"
     assert row in {line.strip() for line in lines}
 
 
@@ -42,8 +42,7 @@ def test_without_a_path_the_files_that_a_controller_would_read_are_checked(crank
         "200",
         "99.5",
         "%",
-        "log",
-        "staging",
+        "no",
     ]
     (tmp_path / "limits.yaml").write_text("callers: [{caller: a, rate_per_s: 1, burst: 0}]\n")
     done = crank("slo", "check")
@@ -72,6 +71,33 @@ def test_json_has_the_objectives_and_the_mistakes(crank: Crank, tmp_path: Path) 
         "file": "slos/a_b.yaml", "line": 1, "field": "a",
         "message": "is not known; there are: capability, slo, enforcement, metadata",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("enforcement", "enforced", "warned"),
+    [
+        ("phase: enforce", "no",
+         ["enforcement.phase is enforce, and refuses nobody: that takes reject_on_violation: true as well"]),
+        ("phase: enforce, reject_on_violation: true, exceptions: [{caller: a, until: 2999-12-31, reason: b}]", "yes",
+         ["enforcement.exceptions count for nothing in phase enforce"]),
+        ("phase: exceptions, reject_on_violation: true, exceptions: [{caller: a, until: 2999-12-31, reason: b}, "
+         "{caller: b, until: 2020-12-31, reason: b}]", "but for 1",
+         ["enforcement.exceptions[1].until has passed: b is not spared any more"]),
+        ("phase: enforce, reject_on_violation: true, since: 2999-01-01", "from 2999-01-01", []),
+    ],
+)  # fmt: skip
+def test_what_enforces_otherwise_than_it_looks_is_shown_and_warned_of(
+    crank: Crank, tmp_path: Path, enforcement: str, enforced: str, warned: list[str]
+) -> None:
+    """The table says for whom it is enforced today; a warning fails nothing."""
+    with (_slos(tmp_path) / "greet_hello_world.yaml").open("a") as file:
+        file.write(f"enforcement: {{{enforcement}}}\n")
+    done = crank("slo", "check", "slos")
+    line = len(SLO_FILE.splitlines()) + 1
+    assert done.stderr.splitlines() == [f"warning: slos/greet_hello_world.yaml:{line}: {each}" for each in warned]
+    assert (done.returncode, done.stdout.rstrip().endswith(f"  {enforced}")) == (0, True)
+    told = json.loads(crank("slo", "check", "slos", "--json").stdout)
+    assert (told["ok"], [f"{each['field']} {each['message']}" for each in told["warnings"]]) == (True, warned)
 
 
 @pytest.mark.parametrize(("paths", "code"), [(["nowhere"], 2), (["."], 1), ([], 1)])

@@ -174,6 +174,8 @@ class Compliance:
 
     def __init__(self) -> None:
         self.measured: dict[CapabilityId, Measured] = {}
+        self.retired: dict[CapabilityId, Measured] = {}
+        """Whose objectives were taken away, the latest last: their counts stay for when one comes back."""
         self.controllers = 1
         """Controllers that live, this one included."""
 
@@ -183,12 +185,13 @@ class Compliance:
         return measured.standing if measured is not None else Standing.UNMEASURED
 
     def adopt(self, objectives: Mapping[CapabilityId, Objective], strangers: dict[CapabilityId, Windows]) -> None:
-        """Ask this from now on. ``strangers`` are what others counted where nothing was asked here."""
-        for capability in self.measured.keys() - objectives.keys():
-            del self.measured[capability]
+        """Ask this from now on. ``strangers`` are what others counted where nothing was ever asked here."""
+        for capability in [each for each in self.measured if each not in objectives]:
+            self.retired[capability] = self.measured.pop(capability)
         for capability, objective in objectives.items():
-            measured = self.measured.get(capability)
+            measured = self.measured.get(capability) or self.retired.pop(capability, None)
             if measured is None:
-                self.measured[capability] = Measured(objective, strangers.pop(capability, None))
+                measured = Measured(objective, strangers.pop(capability, None))
             elif measured.objective != objective:
                 measured.objective = objective
+            self.measured[capability] = measured

@@ -39,7 +39,7 @@ COUNTING = "counting"
 """What is due again and again."""
 # A kill loses no more than this. Capabilities are judged in as many turns, so that hundreds of them never take long.
 EVERY_S, TURNS = 5.0, 20
-# Capabilities of which others count something, and nothing is asked here: files that are not yet the same everywhere.
+# Capabilities of which nothing is asked here: files that are not yet the same everywhere, and those that were removed.
 _MOST_STRANGERS = 500
 
 
@@ -70,12 +70,24 @@ class Counting:
 
     def ruled(self) -> None:
         """Other objectives are in force."""
-        objectives = self._world.rules.objectives
-        for capability in self._compliance.measured.keys() - objectives.keys():
+        objectives, compliance = self._world.rules.objectives, self._compliance
+        self._fold()
+        for capability, measured in compliance.measured.items():
+            if capability not in objectives:
+                self._retire(measured)
+        compliance.adopt(objectives, self._strangers)
+        for capability in list(compliance.retired)[:-_MOST_STRANGERS]:
+            del compliance.retired[capability]
             self._peers.forget(capability)
-        self._compliance.adopt(objectives, self._strangers)
         if objectives and COUNTING not in self._timers:
             self._timers.set(COUNTING, self._world.now)
+
+    def _retire(self, measured: Measured) -> None:
+        """Nothing is asked any more; whoever was told that it burns is told so."""
+        ended = objective_states.retire(measured, self._world.wall_s, self._world.controller_id)
+        if self._speaks and self._known:
+            for command in ended:
+                self._emit(command)
 
     def told(self, event: PeerCounts) -> None:
         """Somebody wrote counts."""
@@ -139,7 +151,9 @@ class Counting:
     def _write(self, *, left: bool = False) -> None:
         minute = self._minute
         day = minute // MINUTES_A_DAY
-        at, measured = self._world.wall_s, self._compliance.measured
+        at = self._world.wall_s
+        # What is not said again of a day counts no more, so that those whose objective is gone are among them.
+        measured = {**self._compliance.measured, **self._compliance.retired}
         days = {name: self._day_of(each, day) for name, each in measured.items()}
         days = {name: totals for name, totals in days.items() if totals.requests or totals.told}
         if days != self._day_written:
@@ -176,7 +190,8 @@ class Counting:
     # Others -----------------------------------------------------------------------
 
     def _windows_of(self, capability: CapabilityId) -> Windows | None:
-        measured = self._compliance.measured.get(capability)
+        compliance = self._compliance
+        measured = compliance.measured.get(capability) or compliance.retired.get(capability)
         windows = measured.windows if measured is not None else self._strangers.get(capability)
         if windows is None:
             if len(self._strangers) >= _MOST_STRANGERS:

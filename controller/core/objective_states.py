@@ -77,6 +77,12 @@ def changes(measured: Measured, wall_s: float, controller: str) -> list[Command]
     return [Publish("slo", event, body), *alerts]
 
 
+def retire(measured: Measured, wall_s: float, controller: str) -> list[Command]:
+    """Its objective is gone: how it stands is nobody's concern, and what burned is over."""
+    measured.standing, measured.better_at = _UNMEASURED, None
+    return changes(measured, wall_s, controller)
+
+
 def thresholds(measured: Measured, wall_s: float, month: int, controller: str) -> list[Command]:
     """An alert for each share of the month's budget that is newly spent."""
     objective = measured.objective

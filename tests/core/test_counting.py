@@ -185,10 +185,55 @@ def test_what_others_count_before_it_is_asked_here_is_not_lost() -> None:
     ask(two, 1)
     store.advance(10)
     assert counts(two) == counts(one) == Counts(43, 2, 41, 0)
-    two.feed(RulesChanged(Rules()))
-    two.feed(RulesChanged(Rules({HELLO: ASKED})))
+
+
+def test_counts_stay_when_an_objective_is_taken_away_and_comes_back() -> None:
+    """Whoever ran meanwhile, and whoever started then, sees what was counted before; nothing is written less."""
+    store = Store()
+    one, two = store.start("c-1"), store.start("c-2")
+    ask(one, 20, 1)
+    ask(two, 10)
     store.advance(10)
-    assert counts(two).requests >= 0
+    ask(one, 3)
+    for house in store.houses:
+        house.feed(RulesChanged(Rules()))
+    ask(one, 7)  # nobody asks anything of these
+    store.advance(200)
+    late = store.start("c-3", Objective(CapabilityId("a:b"), budget=0.1))
+    for house in store.houses:
+        house.feed(RulesChanged(Rules({HELLO: ASKED})))
+    store.advance(10)
+    assert counts(one) == counts(two) == counts(late) == Counts(34, 1, 33, 0)
+    assert counts(store.start("c-4")) == Counts(34, 1, 33, 0)
+    assert one.world.compliance.measured[HELLO].windows.hour == late.world.compliance.measured[HELLO].windows.hour
+
+
+def test_what_is_kept_of_objectives_that_are_gone_is_bounded() -> None:
+    """Files that come and go under ever new names leave no more than so many counts behind."""
+    house = Store().start("c-1")
+    for at in range(3):
+        names = [CapabilityId(f"x:n{at}-{number}") for number in range(400)]
+        house.feed(RulesChanged(Rules({name: Objective(name, budget=0.1) for name in names})))
+    assert len(house.world.compliance.retired) == 500
+
+
+def test_what_enforcement_would_have_refused_is_known_to_all_and_after_a_restart() -> None:
+    """Two controllers agree on it, and so does the next one when both were killed."""
+    store = Store()
+    slow = Objective(HELLO, p99_ms=1, timeout_ms=10)
+    one, two = store.start("c-1", slow), store.start("c-2", slow)
+    proven = one.offer("w-1")
+    for _ in range(20):
+        one.world.health.answered(proven, 500.0, one.now)
+    ask(one, 12)
+    ask(two, 3)
+    store.advance(10)
+    assert counts(one) == counts(two)
+    would = counts(one).would
+    assert would >= 12
+    store.kill(one)
+    store.kill(two)
+    assert counts(store.start("c-3", slow)).would == would
 
 
 def test_a_clock_that_is_set_moves_on_and_never_back() -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crank.cli.endings import FAILED, end, say
+from crank.cli.objective_files import SLOS, loaded_or_end
 from crank.cli.options import CapabilityName
 
 if TYPE_CHECKING:
     from subjects.tokens import CapabilityId
 
-_SLOS = Path("slos")
 # Far more than a fleet's objectives take.
 _MOST_BYTES = 1024 * 1024
 
@@ -27,12 +27,9 @@ def export(paths: tuple[Path, ...]) -> None:
     """
     import yaml
 
-    from controller.slo_files import load_objectives
     from crank.slo.openslo import exported, left_out
 
-    loaded = load_objectives(*(paths or (_SLOS,)))
-    if loaded.mistakes:
-        end("\n".join(map(str, loaded.mistakes)), FAILED)
+    loaded = loaded_or_end(paths, broken=FAILED, empty=FAILED)
     click.echo(yaml.safe_dump_all(exported(loaded.files.values()), sort_keys=False, allow_unicode=True), nl=False)
     for path, objective in loaded.files.items():
         for each in left_out(objective):
@@ -45,7 +42,7 @@ def export(paths: tuple[Path, ...]) -> None:
     "--capability", type=CapabilityName(), metavar="VERB:NAME", help="Whose objective it is, if it does not say so."
 )
 @click.option(
-    "--into", type=click.Path(path_type=Path), default=_SLOS, show_default=True, metavar="DIR", help="Where to."
+    "--into", type=click.Path(path_type=Path), default=SLOS, show_default=True, metavar="DIR", help="Where to."
 )
 def take_in(file: Any, capability: CapabilityId | None, into: Path) -> None:
     """Make SLO files from the OpenSLO v1 documents in FILE (- for standard input).
@@ -55,7 +52,10 @@ def take_in(file: Any, capability: CapabilityId | None, into: Path) -> None:
     from controller.slo_files import SUFFIX, read_slo_file
     from crank.slo.openslo_import import taken_in
 
-    found = taken_in(_documents(file), capability)
+    documents = _documents(file)
+    if any(isinstance(each, dict) and "capability" in each and "apiVersion" not in each for each in documents):
+        end(f"crank: {file.name} is an SLO file already; save it as {into}/VERB_NAME.yaml", FAILED)
+    found = taken_in(documents, capability)
     for each in found.left:
         say(f"not taken over: {each}")
     if not found.files:

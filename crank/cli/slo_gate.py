@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crank.cli.endings import DONE, FAILED, NOBODY, USAGE, end, say, why
+from crank.cli.objective_files import SLOS, loaded_or_end
 from crank.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from crank.slo.measured import Results
     from subjects.tokens import CapabilityId
 
-_SLOS = Path("slos")
 # Eleven times as slow is as good as no comparison.
 _MOST_TOLERANT = 10
 _STYLES = {"met": "green", "violated": "bold red", "regressed": "bold red", "not measured": "yellow"}
@@ -91,14 +91,12 @@ def gate(
         raise click.UsageError(
             "say what was measured: --results FILE, which `pytest --metrics-output FILE` writes, or --prometheus URL"
         )
+    known = [path.resolve() for path in files]
+    if twice := next((path for path in files if known.count(path.resolve()) > 1), None):
+        raise click.UsageError(f"--results names {twice} twice: each request would count twice")
     if update_baseline and baseline is None:
         raise click.UsageError("--update-baseline: say which file with --baseline FILE")
-    objectives = _objectives(places)
-    if not objectives:
-        end(
-            f"crank: no file in {' '.join(map(str, places)) or _SLOS} asks for anything, so nothing can be judged",
-            USAGE,
-        )
+    objectives = loaded_or_end(places, broken=USAGE, empty=USAGE).objectives
     before = _baseline(baseline, update_baseline)
     results = _read(files) if prometheus is None else _scraped(prometheus, window)
     judged = judge(objectives, results, before, TOLERANCE if tolerance is None else tolerance)
@@ -108,15 +106,6 @@ def gate(
     if update_baseline and baseline is not None:
         _keep(baseline, before, results, objectives, broken=any(check.verdict == "violated" for check in judged.checks))
     raise click.exceptions.Exit(FAILED if failures else DONE)
-
-
-def _objectives(places: tuple[Path, ...]) -> dict[CapabilityId, Objective]:
-    from controller.slo_files import load_objectives
-
-    loaded = load_objectives(*(places or (_SLOS,)))
-    if loaded.mistakes:
-        end("\n".join(str(mistake) for mistake in loaded.mistakes), USAGE)
-    return loaded.objectives
 
 
 def _baseline(path: Path | None, may_be_missing: bool) -> Results:
@@ -224,9 +213,10 @@ def rules(places: tuple[Path, ...], out: Path | None) -> None:
     """
     from crank.slo.rules import as_yaml
 
-    again = ["crank", "slo", "rules", *map(str, places or (_SLOS,)), *(["--out", str(out)] if out is not None else [])]
+    again = ["crank", "slo", "rules", *map(str, places or (SLOS,)), *(["--out", str(out)] if out is not None else [])]
     head = ("Made from SLO files; do not change it by hand. To make it anew:", f"  {shlex.join(again)}")
-    text = as_yaml(_objectives(places).values(), head)
+    objectives = loaded_or_end(places, broken=USAGE, empty=FAILED).objectives
+    text = as_yaml(objectives.values(), head)
     if out is None:
         sys.stdout.write(text)
     else:

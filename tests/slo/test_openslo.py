@@ -240,6 +240,13 @@ def test_a_file_without_objectives_is_said_and_nothing_is_made(crank: Crank, tmp
     assert not (tmp_path / "slos").exists()
 
 
+def test_a_file_of_ours_is_told_to_be_one(crank: Crank) -> None:
+    """It needs no import."""
+    done = _piped(crank, text="capability: {verb: a, name: b}\nslo: {latency: {p99_ms: 1}}\n")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "crank: <stdin> is an SLO file already; save it as slos/VERB_NAME.yaml\n"
+
+
 def test_broken_files_are_not_exported(crank: Crank, tmp_path: Path) -> None:
     """Half of the objectives would be taken for all."""
     (tmp_path / "a_b.yaml").write_text("slo: 1\n")

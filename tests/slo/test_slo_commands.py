@@ -135,6 +135,7 @@ async def test_on_a_terminal_the_checks_stand_below_their_capability(folder: Pat
         (("--prometheus", "http://127.0.0.1:9090", "--window", "1h] or vector(0)"), "is not a Prometheus duration"),
         (("nowhere", "--results", "fast.json"), "nowhere"),
         (("empty", "--results", "fast.json"), "no file in empty asks for anything"),
+        (("--results", "fast.json", "--results", "./fast.json"), "fast.json twice: each request would count twice"),
     ],
 )
 def test_wrong_usage_and_broken_files_are_told(
@@ -153,6 +154,15 @@ def test_every_mistake_in_the_files_is_told_by_both(crank: Crank, folder: Path) 
         ran = crank("slo", *command)
         assert (ran.returncode, "slos/a_b.yaml:2: slo.latency.p55_ms" in ran.stderr) == (2, True), ran.stderr
     assert not (folder / "rules.yaml").exists()
+
+
+@pytest.mark.parametrize("command", [("rules",), ("rules", "--out", "empty/rules.yaml"), ("export",)])
+def test_what_makes_nothing_is_no_success(crank: Crank, folder: Path, command: tuple[str, ...]) -> None:
+    """Rules that watch nothing would look like rules, and be put in force."""
+    ran = crank("slo", *command, "empty")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr == "crank: no file in empty asks for anything: an SLO file is called VERB_NAME.yaml\n"
+    assert list((folder / "empty").iterdir()) == []
 
 
 def test_rules_go_to_stdout_and_say_how_they_were_made(crank: Crank, folder: Path) -> None:

@@ -120,11 +120,18 @@ class RulesWatch:
         kept = {path: old for path, old in self._files.items() if path in broken or self._slos in broken}
         self._files = {**kept, **loaded.files}
         rules = Rules(Loaded(self._files, []).objectives, self._rules.rates if rates.rates is None else rates.rates)
-        self._say([*loaded.mistakes, *rates.mistakes], kept)
+        self._say(list(map(self._told, [*loaded.mistakes, *rates.mistakes])), kept)
         if rules != self._rules:
             self._tell_changes(rules)
             self._rules = rules
             self._feed(RulesChanged(rules))
+
+    def _told(self, mistake: Mistake) -> Mistake:
+        """What is gone as a whole comes with how to be without it."""
+        path = Path(mistake.file)
+        if path not in (self._slos, self._limits) or path.exists():
+            return mistake
+        return mistake._replace(text="is gone; put it back, or to be without leave it there empty")
 
     def _say(self, mistakes: list[Mistake], kept: dict[Path, Objective]) -> None:
         """Each mistake once, as long as it is there."""

@@ -187,8 +187,9 @@ async def _tell(local: Local) -> None:
 
 def _try(local: Local, found: list[dict[str, object]]) -> list[str]:
     command = called()
-    nats = "" if local.nats.port == 4222 else f" --nats {local.nats.url}"
-    nats += "" if local.prefix == "crank" else f" --prefix {local.prefix}"
+    other = [] if local.nats.port == 4222 else [f"--nats {local.nats.url}"]
+    other += [] if local.prefix == "crank" else [f"--prefix {local.prefix}"]
+    at = "".join(f" \\\n      {each}" for each in other)  # on lines of their own, since a terminal may have 80 columns
     if any(worker["worker_id"] == "hello_world-1" for worker in found):
-        return ["In another terminal:", "", f'  {command} request greet:hello_world \'{{"name": "Ada"}}\'{nats}', ""]
-    return ["In another terminal:", "", f"  {command} capabilities{nats}", ""]
+        return ["In another terminal:", "", f'  {command} request greet:hello_world \'{{"name":"Ada"}}\'{at}', ""]
+    return ["In another terminal:", "", f"  {command} capabilities{at}", ""]

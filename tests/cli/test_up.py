@@ -53,7 +53,8 @@ def test_it_serves_when_it_says_so_and_leaves_nothing_when_asked_to_stop(
     assert code == 0, err
     assert "hello_world-1" in out
     assert ready["nats"] in out
-    assert f'crank request greet:hello_world \'{{"name": "Ada"}}\' --nats {ready["nats"]}' in out
+    assert f'request greet:hello_world \'{{"name":"Ada"}}\' \\\n      --nats {ready["nats"]}\n' in out
+    assert max(map(len, (line for line in out.splitlines() if str(up.folder) not in line))) <= 80
     assert not up.ready_file.exists()
     assert [pid for pid in children if alive(pid)] == []
 

@@ -159,7 +159,8 @@ async def test_a_folder_that_is_taken_away_is_a_mistake_and_changes_nothing(tmp_
     path.unlink()
     (tmp_path / "slos").rmdir()
     await until(lambda: watched.watch.mistakes != ())
-    assert watched.watch.mistakes[0].startswith(f"{tmp_path / 'slos'}: cannot be read: ")
+    gone = f"{tmp_path / 'slos'}: is gone; put it back, or to be without leave it there empty"
+    assert watched.watch.mistakes == (gone,)
     assert watched.p99 == {"greet:hello": 200}
     _slo(tmp_path / "slos", "bye")
     await until(lambda: watched.p99 == {"greet:bye": 200})
@@ -202,6 +203,20 @@ async def test_broken_limits_keep_the_old_ones(tmp_path: Path, start: Start) -> 
     assert [rules.rates.of("a") for rules in watched.told] == [Rate(1, 2)]
     limits.write_text("")
     await until(lambda: watched.told[-1].rates.of("a") is None)
+
+
+async def test_limits_that_are_taken_away_stay_until_the_file_is_empty(tmp_path: Path, start: Start) -> None:
+    """A file that is gone is a mistake, which says how to be without."""
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("default: {rate_per_s: 1, burst: 2}\n")
+    watched = await start(None, limits)
+    limits.unlink()
+    await until(lambda: watched.watch.mistakes != ())
+    assert watched.watch.mistakes == (f"{limits}: is gone; put it back, or to be without leave it there empty",)
+    assert [rules.rates.of("a") for rules in watched.told] == [Rate(1, 2)]
+    limits.touch()
+    await until(lambda: watched.told[-1].rates.of("a") is None)
+    assert watched.watch.mistakes == ()
 
 
 async def test_where_nothing_can_be_watched_the_files_are_looked_at(

@@ -47,8 +47,6 @@ WINDOWS = (*_MINUTES, *_TENS)
 # One error in a quiet hour is no news, whatever share of the hour it is: so many requests and so many bad ones must be
 # in the short window of a pair, and in the month for a budget to be spent.
 FEWEST, FEWEST_BAD = 20, 2
-# What is owed beyond the budget is told down to here.
-_LEAST_PCT = -100.0
 
 
 class Spent(NamedTuple):
@@ -96,11 +94,22 @@ def burn_rate(objective: Objective, counts: Counts) -> float | None:
 
 
 def left_pct(objective: Objective, counts: Counts) -> dict[str, float | None]:
-    """What is left of each indicator's budget in per cent; ``counts`` are the month's."""
+    """What is left of each indicator's budget in per cent, below zero when overspent; ``counts`` are the month's."""
     return {
-        name: None if each.rate is None else max(_LEAST_PCT, 100 * (1 - each.rate))
-        for name, each in spent(objective, counts).items()
+        name: None if each.rate is None else 100 * (1 - each.rate) for name, each in spent(objective, counts).items()
     }
+
+
+def worst(objective: Objective, counts: Counts) -> str | None:
+    """The indicator that burns fastest."""
+    rates = {name: each.rate for name, each in spent(objective, counts).items() if each.rate is not None}
+    return max(rates, key=rates.__getitem__, default=None)
+
+
+def judged(objective: Objective, counts: Counts) -> bool:
+    """Whether the month's ``counts`` are enough for every indicator to be judged by them."""
+    found = spent(objective, counts).values()
+    return all(each.counted >= FEWEST and (each.enough or (each.rate or 0.0) < 1) for each in found)
 
 
 def share_spent(objective: Objective, counts: Counts) -> float:
@@ -115,14 +124,21 @@ def standing(objective: Objective, windows: Windows, wall_s: float) -> Standing:
         return Standing.EXHAUSTED
     if not this_month.requests and not window(windows, "3d").requests:
         return Standing.UNMEASURED
-    for pair in PAIRS:  # the most urgent first
+    found = burning(objective, windows)
+    return found[0].standing if found is not None else Standing.OK
+
+
+def burning(objective: Objective, windows: Windows) -> tuple[Pair, str] | None:
+    """The most urgent pair of windows that burns, and which indicator it is that does."""
+    for pair in PAIRS:
         short = spent(objective, window(windows, pair.short))
         if not any(each.enough for each in short.values()):
             continue
         long = spent(objective, window(windows, pair.long))
-        if any(each.enough and _burns(each, pair) and _burns(long[name], pair) for name, each in short.items()):
-            return pair.standing
-    return Standing.OK
+        for name, each in short.items():
+            if each.enough and _burns(each, pair) and _burns(long[name], pair):
+                return pair, name
+    return None
 
 
 def _burns(each: Spent, pair: Pair) -> bool:

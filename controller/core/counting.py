@@ -176,13 +176,15 @@ class Counting:
         objective_states.settle(measured, settled, world.now)
         if not self._known:
             return
+        month = _month(self._minute // MINUTES_A_DAY)
+        begun = objective_states.month_begins(measured, world.wall_s, month, world.controller_id)
         if not self._speaks:
             measured.told = measured.standing
             return
-        month = _month(self._minute // MINUTES_A_DAY)
         changed = objective_states.changes(measured, world.wall_s, world.controller_id)
         passed = objective_states.thresholds(measured, world.wall_s, month, world.controller_id)
-        for command in (*changed, *passed):
+        # A change goes to every channel and says what is left, so that the shares need not be told besides.
+        for command in (*begun, *(changed or passed)):
             self._emit(command)
         if passed and self._exchanging:
             self._write()  # so that whoever speaks next does not say it again
@@ -203,6 +205,8 @@ class Counting:
     def _recall(self, period: Period, message: CountsMessage) -> None:
         """Whoever spoke before said so of these shares of the month's budget."""
         month = _month(period.number)
+        if month != _month(self._minute // MINUTES_A_DAY):
+            return
         for capability, totals in message.counts.items():
             measured = self._compliance.measured.get(capability)
             if measured is not None and totals.told:

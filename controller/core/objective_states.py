@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.core import burn
@@ -59,32 +60,28 @@ def settle(measured: Measured, now_stands: Standing, now: float) -> None:
         measured.standing, measured.better_at = now_stands, None
 
 
-def changes(measured: Measured, wall_s: float, controller: str) -> list[Command]:
-    """What everybody has to be told now, which counts as told."""
+def changes(measured: Measured, wall_s: float, controller: str, says: str = "") -> list[Command]:
+    """What everybody has to be told now, which counts as told; ``says`` is why, where it is another reason."""
     before, after = (_OK if each is _UNMEASURED else each for each in (measured.told, measured.standing))
     measured.told = measured.standing
     event = _EVENTS.get((before, after))
     if event is None:
         return []
-    objective = measured.objective
     body = {**_figures(measured, wall_s), "standing": after.value, "before": before.value, "controller": controller}
-    text = f"{objective.capability}: {_SAYS[after]}{_left(body)}."
-    channels = dict.fromkeys(alert.channel for alert in objective.alerts) or {LOG: None}
-    alerts = [
-        Alert(channel, text, event, _SEVERITY.get(after, "info"), str(objective.capability), body)
-        for channel in channels
-    ]
-    return [Publish("slo", event, body), *alerts]
+    body["cause"] = cause = _cause(measured, after, wall_s)
+    text = _text(measured, f"{says or _SAYS[after]}{_left(body)}", cause)
+    severity = _SEVERITY.get(after, "info")
+    return [Publish("slo", event, body), *_alerts(measured, _channels(measured), text, event, severity, body)]
 
 
 def retire(measured: Measured, wall_s: float, controller: str) -> list[Command]:
     """Its objective is gone: how it stands is nobody's concern, and what burned is over."""
     measured.standing, measured.better_at = _UNMEASURED, None
-    return changes(measured, wall_s, controller)
+    return changes(measured, wall_s, controller, "nothing is asked of it any more: its objective was removed")
 
 
 def thresholds(measured: Measured, wall_s: float, month: int, controller: str) -> list[Command]:
-    """An alert for each share of the month's budget that is newly spent."""
+    """An alert for the shares of the month's budget that are newly spent: the highest of each channel."""
     objective = measured.objective
     if not objective.alerts:
         return []
@@ -92,22 +89,71 @@ def thresholds(measured: Measured, wall_s: float, month: int, controller: str) -
     due = [
         each for each in objective.alerts if each.threshold <= gone and (month, each.threshold) not in measured.alerted
     ]
-    if not due:
-        return []
-    measured.alerted = {(when, share) for when, share in measured.alerted if when == month}
     measured.alerted |= {(month, each.threshold) for each in due}
     body = {**_figures(measured, wall_s), "standing": measured.standing.value, "controller": controller}
-    return [
-        Alert(
-            each.channel,
-            f"{objective.capability}: {each.threshold:.0%} of this month's error budget is spent{_left(body)}.",
-            "budget",
-            "warning" if each.threshold < 1 else "critical",
-            f"{objective.capability}:{month}:{each.threshold:g}",
-            {**body, "threshold": each.threshold},
+    body["cause"] = cause = _cause(measured, _EXHAUSTED, wall_s)
+    told: list[Command] = []
+    for channel, share in {each.channel: each.threshold for each in sorted(due, key=lambda one: one.threshold)}.items():
+        text = _text(measured, f"{share:.0%} of this month's error budget is spent{_left(body)}", cause)
+        severity: Severity = "warning" if share < 1 else "critical"
+        told += _alerts(measured, [channel], text, "budget", severity, {**body, "threshold": share})
+    return told
+
+
+def month_begins(measured: Measured, wall_s: float, month: int, controller: str) -> list[Command]:
+    """Forget which shares of earlier months' budgets were told; what is left of them is over, unless it burns."""
+    over = {share for when, share in measured.alerted if when != month}
+    measured.alerted = {(when, share) for when, share in measured.alerted if when == month}
+    if not over or _RANK[measured.told]:
+        return []
+    channels = dict.fromkeys(each.channel for each in measured.objective.alerts if each.threshold in over)
+    body = {**_figures(measured, wall_s), "standing": measured.standing.value, "controller": controller}
+    text = _text(measured, "a new month has begun, and with it a new error budget", None)
+    return _alerts(measured, channels, text, "recovered", "info", body)
+
+
+def _channels(measured: Measured) -> Iterable[str]:
+    return dict.fromkeys(alert.channel for alert in measured.objective.alerts) or {LOG: None}
+
+
+def _alerts(
+    measured: Measured, channels: Iterable[str], text: str, event: str, severity: Severity, body: dict[str, Any]
+) -> list[Command]:
+    """All are one affair of the capability's, so that its recovery ends it."""
+    key = str(measured.objective.capability)
+    return [Alert(channel, text, event, severity, key, body) for channel in channels]
+
+
+def _text(measured: Measured, says: str, cause: Mapping[str, Any] | None) -> str:
+    capability = measured.objective.capability
+    why = ""
+    if cause is not None:
+        what = (
+            "requests failed"
+            if cause["indicator"] == "availability"
+            else f"answers took longer than {measured.objective.target_ms:g} ms"
         )
-        for each in due
-    ]
+        when = "this month" if cause["over"] == "month" else f"in the last {cause['over']}"
+        why = f" {cause['bad']:,} of {cause['counted']:,} {what} {when}."
+    return f"{capability}: {says}.{why} See: crank slo status {capability}"
+
+
+def _cause(measured: Measured, stands: Standing, wall_s: float) -> dict[str, Any] | None:
+    """The indicator that it is due to, and its counts over the time that matters."""
+    objective, windows = measured.objective, measured.windows
+    if stands is _EXHAUSTED:
+        over, counts = "month", burn.month(windows, wall_s)
+        name = burn.worst(objective, counts)
+    else:
+        found = burn.burning(objective, windows) if _RANK[stands] else None
+        if found is None:
+            return None
+        (_, _, over, _), name = found
+        counts = burn.window(windows, over)
+    if name is None:
+        return None
+    spent = burn.spent(objective, counts)[name]
+    return {"indicator": name, "over": over, "bad": spent.bad, "counted": spent.counted}
 
 
 def _figures(measured: Measured, wall_s: float) -> dict[str, Any]:

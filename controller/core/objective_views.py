@@ -46,6 +46,7 @@ def _row(capability: CapabilityId, measured: Measured, wall_s: float) -> dict[st
         **hour,
         "availability": 1 - counts.bad / counts.requests if counts.requests else None,
         "budget_remaining_pct": remaining_pct(objective, measured, wall_s),
+        "judged": burn.judged(objective, counts),
         "left_pct": {name: rounded(left, 2) for name, left in burn.left_pct(objective, counts).items()},
         "burn": {name: rounded(burn.burn_rate(objective, burn.window(windows, name)), 2) for name in WINDOWS},
         "targets": {name: getattr(objective, name) for name in _ASKED},

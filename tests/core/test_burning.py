@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.burn import FEWEST, FEWEST_BAD, PAIRS, Pair, Standing, burn_rate, left_pct, standing
+from controller.core.burn import FEWEST, FEWEST_BAD, PAIRS, Pair, Standing, burn_rate, judged, left_pct, standing
 from controller.core.commands import Alert, Publish
 from controller.core.compliance import Measured
-from controller.core.objective_states import CALM_S, changes, remaining_pct, settle, thresholds
+from controller.core.objective_states import CALM_S, changes, month_begins, remaining_pct, retire, settle, thresholds
 from controller.core.objectives import AlertAt, Objective
 from controller.core.windows import MINUTES_A_DAY, Counts, Windows
 from subjects.slo_counts import Totals
@@ -64,10 +64,24 @@ def test_the_worse_of_both_indicators_is_told() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6))
-def test_what_is_left_is_never_below_what_can_be_shown(good: int, bad: int) -> None:
-    """From 100 down to -100 per cent, and nothing else, whatever was counted."""
+def test_what_is_left_is_at_most_everything_and_what_is_owed_is_told_whole(good: int, bad: int) -> None:
+    """100 per cent where nothing failed; below zero from where more failed than may, however much that is."""
     left = left_pct(FAILING, Counts(good + bad, bad))["availability"]
-    assert left is None if not good + bad else left is not None and -100 <= left <= 100
+    if left is None:
+        assert not good + bad
+    else:
+        assert left <= 100
+        assert (left < -0.001) <= (bad > 0.01 * (good + bad))
+        assert left == pytest.approx(100 - 100 * bad / (0.01 * (good + bad)))
+
+
+def test_a_budget_is_judged_when_enough_was_counted() -> None:
+    """Not by a few requests, nor where a single bad one of more would have spent it."""
+    assert not judged(FAILING, Counts(FEWEST - 1, 0, FEWEST - 1))
+    assert not judged(FAILING, Counts(FEWEST, 1, FEWEST - 1))
+    assert judged(FAILING, Counts(FEWEST, 0, FEWEST))
+    assert judged(FAILING, Counts(FEWEST, FEWEST_BAD, FEWEST - FEWEST_BAD))
+    assert judged(FAILING, Counts(1000, 1, 999))
 
 
 @pytest.mark.parametrize(
@@ -180,4 +194,58 @@ def test_each_threshold_is_told_once_a_month() -> None:
     assert told(1) == ["pagerduty"]
     assert told(1) == []
     assert told(2) == ["slack", "pagerduty"]
-    assert {month for month, _ in measured.alerted} == {2}
+
+
+def test_of_several_thresholds_a_channel_is_told_the_highest() -> None:
+    """Whatever is passed at once is one message, and one affair with all else of the capability."""
+    alerts = (AlertAt(0.9, "slack"), AlertAt(0.5, "slack"), AlertAt(0.5, "ops"))
+    measured = Measured(Objective(HELLO, p99_ms=100, alerts=alerts), counted((0, Totals(1000, 0, 1000, 95))))
+    sent = [each for each in thresholds(measured, WALL_S, 1, "c-1") if isinstance(each, Alert)]
+    assert {(each.channel, each.body["threshold"]) for each in sent} == {("slack", 0.9), ("ops", 0.5)}
+    assert {each.key for each in sent} == {HELLO}
+    assert sent[0].body["cause"] == {"indicator": "latency", "over": "month", "bad": 95, "counted": 1000}
+    assert thresholds(measured, WALL_S, 1, "c-1") == []
+
+
+def test_with_a_new_month_the_shares_that_were_told_are_over() -> None:
+    """Who was told of one is told so, once; what still burns is not over."""
+    objective = Objective(HELLO, budget=0.01, alerts=(AlertAt(0.5, "slack"), AlertAt(0.9, "pagerduty")))
+    measured = Measured(objective, counted((0, Totals(10_000, 60, 9940))))
+    thresholds(measured, WALL_S, 1, "c-1")
+    assert month_begins(measured, WALL_S, 1, "c-1") == []
+    (sent,) = month_begins(measured, WALL_S, 2, "c-1")
+    assert isinstance(sent, Alert)
+    assert (sent.channel, sent.event, sent.key) == ("slack", "recovered", HELLO)
+    assert month_begins(measured, WALL_S, 2, "c-1") == []
+    thresholds(measured, WALL_S, 2, "c-1")
+    measured.told = Standing.EXHAUSTED
+    assert month_begins(measured, WALL_S, 3, "c-1") == []
+
+
+def test_an_alert_says_how_much_why_and_what_to_do_next() -> None:
+    """So many of so many failed, or were slow, over which time; and the command that shows more."""
+    measured = Measured(FAILING, counted(*quiet(10), *spread(60, 0.2)))
+    settle(measured, Standing.PAGE, 0)
+    _, sent = changes(measured, WALL_S, "c-1")
+    assert isinstance(sent, Alert)
+    assert "1,200 of 6,000 requests failed in the last 1h. See: crank slo status greet:hello" in sent.text
+    measured = Measured(SLOW, counted(*spread(5, 0.2)))
+    settle(measured, Standing.EXHAUSTED, 0)
+    event, sent = changes(measured, WALL_S, "c-1")
+    assert isinstance(sent, Alert)
+    assert isinstance(event, Publish)
+    assert "100 of 400 answers took longer than 100 ms this month." in sent.text
+    assert event.body["cause"]["indicator"] == "latency"
+
+
+def test_an_objective_that_is_removed_burns_no_more() -> None:
+    """Who was told that it burns is told that it is gone; else nobody is."""
+    measured = Measured(FAILING, counted(*spread(5, 0.2)))
+    assert retire(measured, WALL_S, "c-1") == []
+    settle(measured, Standing.EXHAUSTED, 0)
+    changes(measured, WALL_S, "c-1")
+    event, sent = retire(measured, WALL_S, "c-1")
+    assert isinstance(sent, Alert)
+    assert isinstance(event, Publish)
+    assert (event.name, sent.event, measured.standing) == ("recovered", "recovered", Standing.UNMEASURED)
+    assert "its objective was removed" in sent.text

@@ -132,7 +132,7 @@ def test_one_controller_speaks_and_the_next_one_says_again_what_still_burns() ->
     ask(two, 80, 30)
     store.advance(10)
     assert one.world.compliance.burning(HELLO) is two.world.compliance.burning(HELLO) is Standing.EXHAUSTED
-    assert told(one) == ["exhausted", "slack exhausted", "slack budget"]
+    assert told(one) == ["exhausted", "slack exhausted"], "which says that its half is spent, too"
     assert told(two) == []
     store.kill(one)
     store.advance(LIVES_S + EVERY_S)
@@ -141,6 +141,8 @@ def test_one_controller_speaks_and_the_next_one_says_again_what_still_burns() ->
     three = store.start("c-3")
     store.advance(30)
     assert told(three) == ["exhausted", "slack exhausted"]
+    three.feed(RulesChanged(Rules()))
+    assert told(three) == ["recovered", "slack recovered"]
 
 
 def test_nobody_is_told_anything_before_all_that_was_stored_is_read() -> None:

@@ -152,9 +152,11 @@ class Admin:
         if operation == "capabilities":
             return views.capabilities(registry, query, room)
         if operation == "slo":
-            mistakes = self._mistakes()[:_MISTAKES_SHOWN]
-            shown = self._router.counting.shown(query, room - len(encode(mistakes)))
-            return {**shown, "mistakes": mistakes}
+            about = {
+                "mistakes": self._mistakes()[:_MISTAKES_SHOWN],
+                "controller": self._router.world.controller_id,
+            }
+            return {**self._router.counting.shown(query, room - len(encode(about))), **about}
         return self._health()
 
     def _health(self) -> dict[str, Any]:

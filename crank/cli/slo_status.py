@@ -1,18 +1,19 @@
 """``crank slo status``: how objectives are met, and what is left of each budget.
 
-On a terminal each is a few lines with a bar; in a file or pipe it is one line of a table.
+On a terminal each is a few lines with a bar; in a file or pipe it is one line of a table. The worst come first.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from crank.cli.endings import printable, run_client, say
-from crank.cli.options import json_option, nats_option
+from crank.cli.endings import FAILED, end, printable, run_client, say
+from crank.cli.options import CapabilityName, json_option, nats_option
 
 Row = Mapping[str, Any]
 # Of one answer, which has to fit into a message.
@@ -20,50 +21,88 @@ _PAGE = 200
 _BAR = 30
 _NOTHING = "no data"
 _COLOURS = {"ok": "green", "ticket": "yellow", "page": "red", "exhausted": "red"}
+_WORST = ("exhausted", "page", "ticket", "ok")
 _BURN = ("5m", "1h", "6h", "3d")
 
 
 @click.command()
+@click.argument("capabilities", nargs=-1, type=CapabilityName(), metavar="[CAPABILITY]...")
 @json_option
 @nats_option
-def status(as_json: bool, nats_url: str, prefix: str) -> None:
-    """Show how objectives are met, and what is left of each budget.
+def status(capabilities: tuple[str, ...], as_json: bool, nats_url: str, prefix: str) -> None:
+    """Show how objectives are met, and what is left of each budget: all, or those of each CAPABILITY, as VERB:NAME.
 
     Latencies are those of the last hour; budgets are of this calendar month, UTC, over all controllers.
     """
     from crank.cli import show
 
-    found, mistakes = run_client(_asked(nats_url, prefix), as_json=as_json)
+    found, mistakes, controller = run_client(_asked(capabilities, nats_url, prefix), as_json=as_json)
+    missing = [each for each in capabilities if each not in {row.get("capability") for row in found}]
     if as_json:
-        show.json_line({"slo": found, "mistakes": mistakes})
-        return
-    if found and sys.stdout.isatty():
-        click.echo("\n\n".join(_told(row) for row in found))
+        show.json_line({"slo": found, "mistakes": mistakes, "controller": controller})
+    elif found and sys.stdout.isatty():
+        click.echo(_shown(sorted(found, key=_rank)))
     elif found:
-        show.table(_COLUMNS, [_cells(row) for row in found], right=range(3, len(_COLUMNS)))
-    else:
+        show.table(_COLUMNS, [_cells(row) for row in sorted(found, key=_rank)], right=range(3, len(_COLUMNS)))
+    elif not missing:
         say("No objectives are in force. A controller reads those in slos/; see: crank slo check")
-    for mistake in mistakes:
-        say(str(mistake))
+    if mistakes and not as_json:
+        _say_mistakes(mistakes, controller)
+    if missing:
+        end(f"No objective is in force for {', '.join(missing)}. All that are: crank slo status", FAILED)
 
 
-async def _asked(nats_url: str, prefix: str) -> tuple[list[dict[str, Any]], list[str]]:
+async def _asked(
+    capabilities: Sequence[str], nats_url: str, prefix: str
+) -> tuple[list[dict[str, Any]], list[str], str]:
     from callers import Client
 
     async with await Client.connect(nats_url, prefix=prefix) as client:
-        found = await client.listed("slo", limit=_PAGE)
-        mistakes = (await client.admin("slo", {"limit": 1})).get("mistakes")
-        return found, [str(each) for each in mistakes] if isinstance(mistakes, list) else []
+        if capabilities:
+            found = []
+            for verb, _, name in (each.partition(":") for each in dict.fromkeys(capabilities)):
+                found += await client.listed("slo", limit=_PAGE, verb=verb, name=name)
+        else:
+            found = await client.listed("slo", limit=_PAGE)
+        about = await client.admin("slo", {"limit": 1})
+        mistakes = about.get("mistakes")
+        told = [str(each) for each in mistakes] if isinstance(mistakes, list) else []
+        return found, told, str(about.get("controller", "?"))
+
+
+def _say_mistakes(mistakes: Sequence[str], controller: str) -> None:
+    for mistake in mistakes:
+        say(mistake)
+    say(
+        f"So says controller {controller}. What a broken file said before stays in force until it is mended; one that "
+        "was broken when the controller started asks for nothing. See: crank slo check"
+    )
+
+
+def _rank(row: Row) -> int:
+    """The worst first."""
+    standing = row.get("standing")
+    return _WORST.index(standing) if standing in _WORST else len(_WORST)
 
 
 # On a terminal ------------------------------------------------------------------------
 
 
+def _shown(rows: Sequence[Row]) -> str:
+    measured = [_told(row) for row in rows if row.get("standing") != "unmeasured"]
+    quiet = [_head(row, _NOTHING) for row in rows if row.get("standing") == "unmeasured"]
+    return "\n\n".join([*measured, *(["\n".join(quiet)] if quiet else [])])
+
+
 def _told(row: Row) -> str:
     standing = str(row.get("standing", "?"))
-    name = printable(str(row.get("capability", "?")))
-    head = f"{click.style(name, bold=True)}  {click.style(printable(standing), fg=_COLOURS.get(standing))}"
+    head = _head(row, click.style(printable(standing), fg=_COLOURS.get(standing)))
     return "\n".join([head, *(f"  {line}" for line in (_budget(row), _good(row), _latencies(row), _burns(row)))])
+
+
+def _head(row: Row, standing: str) -> str:
+    name, phase = (printable(str(row.get(key, "?"))) for key in ("capability", "phase"))
+    return f"{click.style(name, bold=True)}  {standing}  (phase {phase})"
 
 
 def _budget(row: Row) -> str:
@@ -73,8 +112,16 @@ def _budget(row: Row) -> str:
     full = round(_BAR * max(0.0, min(left, 100.0)) / 100)
     colour = "green" if left > 50 else "yellow" if left > 0 else "red"
     bar = click.style("█" * full, fg=colour) + "░" * (_BAR - full)
-    phase = printable(str(row.get("phase", "?")))
-    return f"budget   {bar}  {left:.1f} % left  (phase {phase})"
+    if row.get("judged") is False:
+        return f"budget   {bar}  few requests: not judged yet"
+    told = f"{left:.1f} % left" if left >= 0 else f"spent {1 - left / 100:.3g} times"
+    return f"budget   {bar}  {told}{_worse(row, left)}"
+
+
+def _worse(row: Row, left: float) -> str:
+    """Which indicator it is of."""
+    which = [printable(name) for name, each in _mapping(row, "left_pct").items() if _number(each) == left]
+    return f" ({which[0]})" if which else ""
 
 
 def _good(row: Row) -> str:
@@ -83,9 +130,15 @@ def _good(row: Row) -> str:
     good = _number(row.get("availability"))
     if good is None:
         return f"good     {_NOTHING}{asked}"
-    would = _number(events.get("would"))
+    would = None if _enforced(row) else _number(events.get("would"))
     noted = f"; {would:,.0f} would be refused" if would else ""
     return f"good     {_percent(good)} of {_number(events.get('requests')) or 0:,.0f} requests{asked}{noted}"
+
+
+def _enforced(row: Row) -> bool:
+    """Whether requests are refused already, at least of some callers."""
+    begins = _number(row.get("enforced_from_s")) or 0.0
+    return row.get("phase") != "log" and row.get("reject_on_violation") is True and time.time() >= begins
 
 
 def _latencies(row: Row) -> str:

@@ -12,6 +12,8 @@ from subjects.manifests import Bid, Capability, Slo
 
 # Below every tier that is no price, and above every price that anyone would pay.
 _MOST = 1e200
+# Thirty years: a bid that is to last longer never ends, and no clock has to count that far.
+_FOREVER_S = 1e9
 
 
 def promised_ms(spec: Capability) -> tuple[float, float]:
@@ -24,7 +26,7 @@ def promised_ms(spec: Capability) -> tuple[float, float]:
 def ends(bid: float | Bid | None, now: float) -> float:
     """When a bid that is made now is over."""
     lasting_s = bid.valid_s if isinstance(bid, Bid) else None
-    return INFINITE if lasting_s is None else now + lasting_s
+    return INFINITE if lasting_s is None or lasting_s > _FOREVER_S else now + lasting_s
 
 
 def declared_bid(offer: Offer) -> float | Bid | None:

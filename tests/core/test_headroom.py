@@ -172,6 +172,17 @@ def test_a_manifest_s_bid_for_a_while_ends_too() -> None:
     assert house.offer("w-1").price == 4.0
 
 
+def test_a_bid_that_outlasts_everything_never_ends() -> None:
+    """However long it says: the worker is served and watched, and nothing is due for its bid."""
+    house = House()
+    house.register("w-1", spec(cost_tokens_per_invocation=4, slo_bid=Bid(budget_tokens=1.0, valid_s=1.7e308)))
+    house.beat("w-1", seq=2, bids={HELLO: Bid(budget_tokens=2.0, valid_s=1e300)})
+    assert house.offer("w-1").price == 2.0
+    assert house.request().workers == ["w-1"]
+    house.advance(60)
+    assert not house.worker("w-1").eligible, "it was silent"
+
+
 def test_over_budget_names_the_best_offer_as_it_is_now() -> None:
     """The price that would be paid."""
     house = House()

@@ -88,7 +88,7 @@ class Loop:
 
 
 class _Timeouts:
-    """One patience for all, until objectives say more."""
+    """How patient a caller is that does not say, where no objective says either."""
 
     def __init__(self, default_ms: int) -> None:
         self._default_ms = default_ms

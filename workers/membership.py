@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ import msgspec
 from bus import Bus, BusUnavailable, Message, NoResponder, Unanswered
 from subjects.errors import Offence, Refusal, parse_problem
 from subjects.headers import one_line, parse_block
-from subjects.manifests import Manifest
+from subjects.manifests import Bid, Manifest
 from subjects.messages import Deregister, Heartbeat, encode
 from subjects.names import Subjects
 from subjects.replies import JSON_BLOCK, read_reply
@@ -43,6 +43,7 @@ class Load(NamedTuple):
     in_flight: int
     capacity: int
     draining: bool
+    bids: Mapping[str, float | Bid]
 
 
 class _Acknowledgement(msgspec.Struct):
@@ -176,7 +177,9 @@ class Membership:
         """Publish one heartbeat; without a connection it is simply missed."""
         load = self._load()
         self._seq += 1
-        heartbeat = Heartbeat(self._seq, self._manifest.instance, load.in_flight, load.capacity, load.draining)
+        heartbeat = Heartbeat(
+            self._seq, self._manifest.instance, load.in_flight, load.capacity, load.draining, dict(load.bids) or None
+        )
         self._bus.publish(self._heartbeat_subject, encode(heartbeat))
 
     async def leave(self, reason: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from bus import Bus, BusUnavailable, Subscription
 from subjects.errors import Refusal
-from subjects.manifests import Manifest, parse_manifest
+from subjects.manifests import Bid, Manifest, parse_manifest
 from subjects.messages import encode, parse_control
 from subjects.names import QUEUE_WORKER, Subjects
 from subjects.tokens import TOKEN_RULE, is_token
@@ -68,6 +68,7 @@ class Running:
         """Set once a controller has accepted it."""
         self._lifespans, self._offers = worker.planned(overrides or {})
         self._manifest = manifest
+        self._bids = worker.bids
         self._subjects = Subjects(prefix)
         self._standing: _Standing | None = None
 
@@ -114,7 +115,8 @@ class Running:
             outbox.send_kept()
             self.registered.set()
 
-        self._standing = standing = _Standing(bus, self._subjects, self._manifest, desk, on_registered)
+        standing = _Standing(bus, self._subjects, self._manifest, desk, self._bids, on_registered)
+        self._standing = standing
         patience_s = 0.0
         try:
             await standing.begin()
@@ -137,18 +139,20 @@ class _Standing:
         subjects: Subjects,
         manifest: Manifest,
         desk: Dispatching,
+        bids: Mapping[str, float | Bid],
         on_registered: Callable[[], None],
     ) -> None:
         self._bus = bus
         self._manifest = manifest
         self._subjects = subjects
         self._desk = desk
+        self._bids = bids
         self.membership = Membership(bus, subjects, manifest, self._load, on_registered)
         self._dispatches: Subscription | None = None
         self._leaving: set[asyncio.Task[None]] = set()
 
     def _load(self) -> Load:
-        return Load(self._desk.in_flight, self._desk.capacity, self._desk.draining)
+        return Load(self._desk.in_flight, self._desk.capacity, self._desk.draining, self._bids)
 
     async def begin(self) -> None:
         """Listen first and register then: a dispatch may follow the acknowledgement at once."""

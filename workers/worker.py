@@ -7,10 +7,12 @@ Importing a module with a ``Worker`` checks it and starts nothing. It knows neit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, Unpack
 
-from subjects.manifests import Manifest
+import msgspec
+
+from subjects.manifests import Bid, Manifest, NonNegative
 from subjects.names import DEFAULT_PREFIX
 from subjects.tokens import TOKEN_RULE, WorkerId, is_token
 from workers.declarations import Metadata, Offer, check_worker, declare
@@ -51,6 +53,12 @@ class Worker:
         self._defaults = metadata
         self._offers: list[Offer] = []
         self._lifespans: dict[Function, Provider] = {}
+        self._bids: dict[str, float | Bid] = {}
+
+    @property
+    def bids(self) -> Mapping[str, float | Bid]:
+        """What it bids anew, by capability."""
+        return self._bids
 
     @property
     def offers(self) -> tuple[Offer, ...]:
@@ -124,6 +132,20 @@ class Worker:
             for offer in self._offers
         )
         return tuple(lifespans.values()), tuple(offers)
+
+    def bid(self, capability: str, bid: float | Bid | Mapping[str, float]) -> None:
+        """Bid anew for one of its capabilities; every heartbeat tells it, from the next one on.
+
+        Raises:
+            DeclarationError: it does not offer that, or ``bid`` is none.
+
+        """
+        if all(offer.capability.id != capability for offer in self._offers):
+            raise DeclarationError(f"{self.name} does not offer {capability}, so it cannot bid for it")
+        try:
+            self._bids[capability] = msgspec.convert(bid, NonNegative | Bid)
+        except msgspec.ValidationError as error:
+            raise DeclarationError(f"{capability}: a bid is a number or terms such as budget_tokens: {error}") from None
 
     def manifest(self, worker_id: str | None = None, instance: str | None = None) -> Manifest:
         """What this worker registers; the id defaults to ``<name>-1``."""

@@ -12,6 +12,7 @@ from controller.app import Controller
 from crank import Context, Worker
 from crank.natsd import NatsServer
 from tests.edge.peers import Caller, until
+from workers.errors import DeclarationError
 
 Serve = Callable[..., Awaitable[None]]
 
@@ -119,3 +120,24 @@ async def test_a_worker_over_its_declared_time_is_replaced_by_another(
     assert (body.decode(), headers["crank-worker"], headers["crank-attempts"]) == (second, second, "2")
     await until(lambda: stopped == [first])
     await _until_idle(caller)
+
+
+async def test_a_bid_is_renewed_by_the_next_heartbeat(controller: Controller, caller: Caller, serve: Serve) -> None:
+    """The price that it names holds from then on; what it does not offer it cannot bid for."""
+    worker = Worker("bidder", cost_tokens_per_invocation=4)
+
+    @worker.capability("test:bid")
+    async def bid() -> str:
+        return "done"
+
+    await serve(worker, "b-1")
+    code, _, _ = await caller.ask("test:bid", Crank_Budget_Tokens="2")
+    assert code == 402
+    worker.bid("test:bid", {"budget_tokens": 1.5, "valid_s": 60})
+    async with asyncio.timeout(5):
+        while code == 402:
+            code, _, headers = await caller.ask("test:bid", Crank_Budget_Tokens="2")
+    assert headers["crank-cost-tokens"] == "1.5"
+    for capability, wrong in (("test:other", 1.0), ("test:bid", -1.0), ("test:bid", "much")):
+        with pytest.raises(DeclarationError):
+            worker.bid(capability, wrong)  # type: ignore[arg-type]

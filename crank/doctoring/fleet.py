@@ -8,29 +8,27 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from bus import Bus, NoResponder
 from bus.connection import BusError
+from crank.doctoring.asking import PAGE, PATIENCE_S, told
 from crank.doctoring.findings import Finding, ok, problem, some, warning
 from crank.doctoring.here import UNKNOWN
+from crank.doctoring.objectives import judge_objectives
 from crank.doctoring.rights import Rights
 from subjects.names import SERVICE_NAME, Subjects, service
 from subjects.tokens import RequestId, WorkerId
 
 CONTROLLERS, WORKERS = "controllers", "workers"
 PING_SUBJECT = service("PING", SERVICE_NAME)
-T = TypeVar("T")
 # Controllers answer at once; one that is so much later than the one before is not waited for.
 _QUIET_S = 0.3
-_PATIENCE_S = 1.5
 # Far more than an installation has; what comes beyond is not kept.
 _MAX_CONTROLLERS = 1000
-# Of each list that is asked for: more than a person reads.
-_PAGE = 1000
 
 
 # Anybody can answer a ping.
@@ -89,7 +87,7 @@ async def judge_fleet(
         mend = f"run it as a caller's user, or as one that may publish on {subjects.admin('health')}"
         return [warning(CONTROLLERS, "not looked at: this user may ask no controller", mend)]
     try:
-        await bus.request(asked, questions[asked], timeout_s=_PATIENCE_S)
+        await bus.request(asked, questions[asked], timeout_s=PATIENCE_S)
     except NoResponder:
         return [_nobody(subjects.prefix, everyone)]
     except BusError:
@@ -97,6 +95,7 @@ async def judge_fleet(
     found = _judged([one for one in everyone if one.metadata.prefix == subjects.prefix], ours, subjects.prefix)
     if asked == subjects.admin("health"):
         found += await _workers(bus, subjects)
+        found += await judge_objectives(bus, subjects)
     return found
 
 
@@ -117,7 +116,7 @@ async def controllers(bus: Bus) -> list[_Ping]:
     subscription = await bus.subscribe(inbox, on_ping)
     bus.publish(PING_SUBJECT, b"", reply=inbox)
     try:
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 await asyncio.wait_for(more.wait(), _QUIET_S)
                 more.clear()
@@ -149,15 +148,15 @@ def _judged(here: list[_Ping], ours: str, prefix: str) -> list[Finding]:
         return found
     if not here:
         return [ok(CONTROLLERS, f"there is one under the prefix {prefix}; this user may not ask which")]
-    told = f"{len(here)} under the prefix {prefix}: {some(sorted(ids))}"
-    return [ok(CONTROLLERS, told + (f", version {versions[0]}" if versions else ""))]
+    said = f"{len(here)} under the prefix {prefix}: {some(sorted(ids))}"
+    return [ok(CONTROLLERS, said + (f", version {versions[0]}" if versions else ""))]
 
 
 async def _workers(bus: Bus, subjects: Subjects) -> list[Finding]:
     try:
-        health = await _told(bus, subjects.admin("health"), {}, _Health)
-        suspect = await _told(bus, subjects.admin("workers"), {"state": "suspect", "limit": _PAGE}, _Workers)
-        offered = await _told(bus, subjects.admin("capabilities"), {"limit": _PAGE}, _Capabilities)
+        health = await told(bus, subjects.admin("health"), {}, _Health)
+        suspect = await told(bus, subjects.admin("workers"), {"state": "suspect", "limit": PAGE}, _Workers)
+        offered = await told(bus, subjects.admin("capabilities"), {"limit": PAGE}, _Capabilities)
     except BusError as error:
         said = f"the controllers do not tell of them: {error}"
         return [problem(WORKERS, said, "does something else listen there? The log of a controller says more")]
@@ -173,12 +172,3 @@ async def _workers(bus: Bus, subjects: Subjects) -> list[Finding]:
         mend = "start a worker for it; requests for it are refused meanwhile"
         found.append(warning(WORKERS, f"nobody healthy offers {some(lacking)}", mend))
     return found or [ok(WORKERS, f"{known} of them; every known capability has a healthy one")]
-
-
-async def _told(bus: Bus, subject: str, question: dict[str, object], kind: type[T]) -> T:
-    """A controller's answer; ``BusError`` where there is none or it cannot be read."""
-    body = (await bus.request(subject, msgspec.json.encode(question), timeout_s=_PATIENCE_S)).body
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BusError(f"what {subject} answers cannot be read") from None

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from crank.natsd import NatsServer
-from tests.edge.conftest import start_controller, start_worker
+from tests.edge.conftest import caller, start_controller, start_worker
 
-__all__ = ["start_controller", "start_server", "start_worker"]
+__all__ = ["caller", "start_controller", "start_server", "start_worker"]
 
 StartServer = Callable[..., Awaitable[NatsServer]]
 

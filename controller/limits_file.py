@@ -18,9 +18,9 @@ from controller.yaml_files import Mistake, read_bytes
 # Some ten thousand callers.
 _MOST_BYTES = 1024 * 1024
 
-PerSecond = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+PerSecond = Annotated[float, Field(ge=1e-6, le=1e9, allow_inf_nan=False)]
 Burst = Annotated[float, Field(ge=1, le=1e9, allow_inf_nan=False)]
-_PER_S_RULE = "a number of requests a second above 0"
+_PER_S_RULE = "a number of requests a second, 0.000001 or more"
 _BURST_RULE = "a number of requests that may come at once, 1 or more"
 
 

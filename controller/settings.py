@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bus.addresses import NATS_URL_RULE, is_nats_url, public
@@ -150,10 +151,12 @@ class ControllerSettings(BaseSettings):
     @classmethod
     def _are_addresses(cls, value: dict[str, Webhook]) -> dict[str, Webhook]:
         for name, webhook in value.items():
-            address = urlsplit(webhook.url)
-            lacks_key = name == "pagerduty" and not webhook.routing_key
-            if not is_token(name) or address.scheme not in ("http", "https") or not address.hostname or lacks_key:
-                raise ValueError
+            if not is_token(name):  # it may be the address, where the two were swapped
+                raise ValueError(f"a channel's name is not {TOKEN_RULE}")
+            if not _is_address(webhook.url):
+                raise ValueError(f"the address of {name} is not http://… or https://…")
+            if name == "pagerduty" and not webhook.routing_key:
+                raise ValueError(f"{name} lacks its routing_key")
         return value
 
     @field_validator("log_level", mode="before")
@@ -189,7 +192,7 @@ def load_settings(config_file: Path | None = None, overrides: Mapping[str, Any] 
     try:
         settings = ControllerSettings(**{**{k: v for k, v in heard.items() if k in _known()}, **flags})
     except ValidationError as error:
-        mistakes += [_mistake(source, str(item["loc"][0]), item["input"]) for item in error.errors()]
+        mistakes += [_mistake(source, item) for item in error.errors()]
         raise SettingsError("\n".join(mistakes)) from None
     if mistakes:
         raise SettingsError("\n".join(mistakes))
@@ -218,12 +221,33 @@ def _known() -> Mapping[str, Any]:
     return ControllerSettings.model_fields
 
 
-def _mistake(source: Callable[[str], str], name: str, value: object) -> str:
+def _mistake(source: Callable[[str], str], error: ErrorDetails) -> str:
+    name, value = str(error["loc"][0]), error["input"]
     field = ControllerSettings.model_fields[name]
     if name in _SECRET:
-        return f"{source(name)} must be {field.description}"
+        return f"{source(name)} must be {field.description}{_fault(error)}"
     shown = public(value) if name == "nats_url" and isinstance(value, str) else value
     return f"{source(name)} must be {field.description}, not {shown!r:.60}"
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        return address.scheme in ("http", "https") and bool(address.hostname)
+    except ValueError:
+        return False
+
+
+def _fault(error: ErrorDetails) -> str:
+    """What is wrong with a mapping, by the name of what is in it and never by its value."""
+    inner = [str(part) if is_token(str(part)) else "a channel" for part in error["loc"][1:]]
+    if inner:
+        wrongs = {"missing": "is missing", "extra_forbidden": "is unknown"}
+        return f"; {'.'.join(inner)} {wrongs.get(error['type'], 'is of the wrong kind')}"
+    raised = error.get("ctx", {}).get("error")
+    # What a reader of JSON says may hold a piece of it.
+    told = "it is no JSON" if isinstance(raised, json.JSONDecodeError) else str(raised or "")
+    return f"; {told}" if told else ""
 
 
 def _unknown(stored: Mapping[str, Any], config_file: Path | None) -> list[str]:

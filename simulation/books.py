@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from controller.core.admission import RETHINK_S
+from controller.core.admission import RECONSIDER_S
 from controller.core.commands import Attach, Send
 from controller.core.fleet import FAILING, LAST, Offer
 from controller.core.matching import mismatch
@@ -152,7 +152,7 @@ def check_pools(router: Router) -> None:
             for place in pool.queue:
                 fit = [o for o in free if not place.life.tried or o.worker.id not in place.life.tried]
                 if fit:  # the first who could have it has declined it
-                    declined = place.life.asked.for_s == RETHINK_S
+                    declined = place.life.asked.for_s < RECONSIDER_S
                     must(declined, "no-idle-wait", f"{place.life.request.reply} waits, and {fit[0].address} is free")
                     break
         must(group.waiting == waiting, "counts", f"{group.waiting} are said to wait for {capability}, {waiting} do")

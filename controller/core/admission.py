@@ -12,6 +12,7 @@ from controller.core import crowd_refusals, refusals
 from controller.core.fleet import INFINITE, LAST, Offer
 from controller.core.health import PROVEN
 from controller.core.latency import TAIL_DEVIATIONS
+from controller.core.objectives import Objective
 from controller.core.pools import Group, Pool
 from controller.core.selection import best_effort, choose, explore
 from controller.core.world import Life, World
@@ -31,7 +32,8 @@ class Queue(msgspec.Struct, frozen=True):
     for_s: float
 
 
-IN_LINE, RATHER_IN_LINE = Queue(RECONSIDER_S), Queue(RETHINK_S)
+IN_LINE = Queue(RECONSIDER_S)
+_LONGEST_RETHINK_S = 0.9 * RECONSIDER_S
 
 
 def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue | Refusal:
@@ -44,20 +46,20 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
         offer = _in_time(life, pool, within_ms, world)
         if offer is not None:
             return offer
-    if not pool.eligible and world.health.restore_one(pool, now):
+    if not pool.eligible and not life.request.headers.dry_run and world.health.restore_one(pool, life.tried or (), now):
         return admit(life, group, pool, world)
     refusal = refusals.nobody(life, group, pool, world)
     if refusal is not None:
         return refusal
     outlook = _outlook(life, group, pool, due, world)
-    objective_ms, late = objective_of(life, group), outlook.late
+    objective_ms, late, met = objective_of(life, group), outlook.late, True
     if objective_ms is not None:
         # Of the objective alone: who has less patience than that may be too late, and nobody has broken a promise.
         left_ms = (life.arrived_at - now) * 1000 + objective_ms
         met = outlook.waits_in_time(left_ms) or outlook.works_in_time(left_ms)
-        shed = _shed(life, group, pool, objective_ms, world, met=met)
-        if shed is not None:
-            return shed
+    shed = _shed(life, group, pool, objective_ms or 0.0, world, met=met)
+    if shed is not None:
+        return shed
     waits = outlook.waits_in_time(within_ms)
     if late is not None and not (waits and objective_ms is not None):
         # One that fails often is better than to be late for certain.
@@ -70,7 +72,10 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     refusal = _line(life, group, world, outlook.wait_ms)
     if refusal is not None:
         return refusal
-    return RATHER_IN_LINE if late is not None else _in_line(life, group, world, due - outlook.tail_ms / 1000)
+    if late is None:
+        return _in_line(life, group, world, due - outlook.tail_ms / 1000)
+    # The first in line soonest: a thousand who wait must not all think again and again.
+    return Queue(min(_LONGEST_RETHINK_S, RETHINK_S * (1 + pool.ahead(life.rank, due))))
 
 
 class Outlook(msgspec.Struct, frozen=True):
@@ -115,7 +120,7 @@ def _outlook(life: Life, group: Group, pool: Pool, due: float, world: World) -> 
 
 def _in_line(life: Life, group: Group, world: World, latest: float) -> Queue:
     """Wait; where an objective is enforced until ``latest``, when whoever was overtaken is told that it is too late."""
-    objective, request = group.objective, life.request
+    objective, request = asked_of(life, group), life.request
     if objective is None or request.headers.priority == "high" or not objective.enforced(request.caller, world.wall_s):
         return IN_LINE
     return Queue(min(RECONSIDER_S, max(RETHINK_S, latest - world.now)))
@@ -151,10 +156,24 @@ def due_at(life: Life, group: Group) -> float:
     return life.deadline if objective_ms is None else min(life.deadline, life.arrived_at + objective_ms / 1000)
 
 
+def asked_of(life: Life, group: Group) -> Objective | None:
+    """The objective that holds for this request: of its capability, where that speaks of the versions that it allows.
+
+    Nobody waits for a job, which is done however long it takes.
+    """
+    objective, headers = group.objective, life.request.headers
+    if objective is None or life.delivery:
+        return None
+    if objective.version is None:
+        return objective
+    newest = group.pool(headers.version, headers.constraints, headers.budget_tokens).newest()
+    return objective if newest is None or objective.speaks_of(newest.spec.version) else None
+
+
 def objective_of(life: Life, group: Group) -> float | None:
     """How long it may take, in milliseconds: its own objective or its capability's, whichever is tighter."""
-    own = life.request.headers.latency_ms
-    asked = group.objective.target_ms if group.objective is not None else None
+    own, objective = life.request.headers.latency_ms, asked_of(life, group)
+    asked = objective.target_ms if objective is not None else None
     return asked if own is None else own if asked is None else min(own, asked)
 
 
@@ -163,7 +182,7 @@ def _wait_ms(life: Life, group: Group, pool: Pool, due: float) -> float | None:
     places = pool.quick_places or pool.places
     if group.service.answers < PROVEN or not places:
         return None
-    return (pool.ahead(life.rank, due) + 1) * group.service.mean_ms / places
+    return (group.ahead(pool, life.rank, due) + 1) * group.service.mean_ms / places
 
 
 def _sooner(life: Life, wait_ms: float | None, group: Group, late: Offer, now: float) -> bool:
@@ -189,7 +208,7 @@ def _shed(life: Life, group: Group, pool: Pool, objective_ms: float, world: Worl
 
     The urgent are done late rather than never. While the objective burns, the least urgent do not even wait.
     """
-    objective, priority = group.objective, life.request.headers.priority
+    objective, priority = asked_of(life, group), life.request.headers.priority
     if objective is None or priority == "high":
         return None
     if met and not (priority == "low" and world.burning(group.capability)):

@@ -59,7 +59,9 @@ class Counting:
         self._known = True
         """Whether all that was stored is read: before that nobody is told anything."""
         self._speaks = False
-        self._day_written: dict[CapabilityId, Totals] = {}
+        self._unwritten: int | None = None
+        """The minute of what was folded since the last time that counts were written."""
+        self._day_written: tuple[int, dict[CapabilityId, Totals]] = (-1, {})
 
     # Events -----------------------------------------------------------------------
 
@@ -145,19 +147,30 @@ class Counting:
         return self._latest
 
     def _fold(self) -> None:
+        minute = self._minute
+        if self._exchanging and self._unwritten not in (None, minute):
+            self._write()  # before the next minute, and the next day, take its place
         for measured in self._compliance.measured.values():
-            measured.fold(self._minute)
+            measured.fold(minute)
+        self._unwritten = minute
 
     def _write(self, *, left: bool = False) -> None:
         minute = self._minute
+        if self._unwritten is not None and self._unwritten != minute:
+            self._write_minute(self._unwritten)
+        self._write_minute(minute, left=left)
+        self._unwritten = None
+
+    def _write_minute(self, minute: int, *, left: bool = False) -> None:
+        """And the day that it is of, where that is other than it was written."""
         day = minute // MINUTES_A_DAY
         at = self._world.wall_s
         # What is not said again of a day counts no more, so that those whose objective is gone are among them.
         measured = {**self._compliance.measured, **self._compliance.retired}
         days = {name: self._day_of(each, day) for name, each in measured.items()}
         days = {name: totals for name, totals in days.items() if totals.requests or totals.told}
-        if days != self._day_written:
-            self._day_written = days
+        if (day, days) != self._day_written:
+            self._day_written = (day, days)
             self._emit(WriteCounts(Period(*self._own, day, is_day=True), CountsMessage(at, days)))
         minutes = {name: each.minute[1] for name, each in measured.items() if each.minute[0] == minute}
         self._emit(WriteCounts(Period(*self._own, minute), CountsMessage(at, minutes, left)))

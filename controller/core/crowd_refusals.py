@@ -78,7 +78,7 @@ def shed(kind: ErrorKind, life: Life, group: Group, pool: Pool, objective_ms: fl
         best = min((offer.price for offer in members if offer.quick), default=None)
         named = f"; the best offer is {best:g}" if best is not None else ""
         detail = (
-            f"No worker of {group.capability} gives {asked} for {pool.budget_tokens:g} tokens{named}. "
+            f"No worker of {group.capability} gives {asked} for {life.request.headers.budget_tokens:g} tokens{named}. "
             "Raise Crank-Budget-Tokens, or leave it out."
         )
         return Refusal(kind, detail, candidates=left_out_of(group, pool, life))

@@ -14,7 +14,7 @@ names are those of Envoy's outlier detection.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -47,6 +47,10 @@ DEMOTION_S, RELAPSE_S = 30.0, 300.0
 # One that goes on failing until its strain is so many times the limit is shut out.
 HOPELESS = 2.5
 EJECTION_S, LONGEST_S = 10.0, 300.0
+
+
+# What is due much later is looked at again meanwhile: nothing keeps an offer that is gone for longer.
+_NEXT_LOOK_S = 3600.0
 
 
 class Review(msgspec.Struct, frozen=True):
@@ -107,8 +111,9 @@ def _longer(for_s: float, times: int) -> float:
 
 
 def _can_spare(group: Group, offer: Offer) -> bool:
-    """Whether half are left, and one of them is sound: what all suffer says nothing about any of them."""
+    """Whether half are left, somebody in every pool, and one who is sound: what all suffer says nothing about any."""
     enough = (group.eligible - 1) * 2 >= len(group.offers)
+    enough = enough and all(pool.eligible > 1 for pool in group.pools.values() if offer in pool.members)
     return enough and any(each is not offer and each.eligible and not each.demoted for each in group.offers)
 
 
@@ -202,10 +207,10 @@ class Health:
         self._registry.refresh_offer(offer)
         self._tell("ejected", offer, {"for_s": for_s})
 
-    def restore_one(self, pool: Pool, now: float) -> bool:
+    def restore_one(self, pool: Pool, tried: Container[str], now: float) -> bool:
         """Have one that is ejected back where nobody else is left; whether there was one."""
         for offer in pool.members:
-            if offer.ejected_until and offer.worker.eligible and offer.reachable:
+            if offer.ejected_until and offer.worker.eligible and offer.reachable and offer.worker.id not in tried:
                 self.restore(offer, now)
                 return True
         return False
@@ -273,7 +278,7 @@ class Health:
         elif offer.tier == LAST and offer.latency.recent_until > now:
             due = min(due, offer.latency.recent_until)
         if due != INFINITE:
-            self._timers.set(Review(offer), due)
+            self._timers.set(Review(offer), min(due, now + _NEXT_LOOK_S))
 
     def _tell(self, name: str, offer: Offer, more: dict[str, float]) -> None:
         body = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from controller.core import claim_refusals, records, refusals
+from controller.core.admission import asked_of
 from controller.core.by_name import ByName
 from controller.core.claims import Claims
 from controller.core.commands import (
@@ -255,12 +256,17 @@ class Lives:
         action = life.request.action
         if action == "request":
             measured = world.compliance.measured.get(life.request.capability)
-            if measured is not None:
+            if measured is not None and self._is_meant(life):
                 measured.count(life, outcome, world.now)
         if action != "job":
             self._out.append(records.reply_of(life, outcome, world))
         if action in ("request", "submit", "job"):
             self._out.append(Record(records.record_of(life, outcome, world)))
+
+    def _is_meant(self, life: Life) -> bool:
+        """Whether its capability's objective speaks of it, where nobody was chosen whose version would say."""
+        group = self.world.registry.groups.get(life.request.capability)
+        return life.chosen is not None or group is None or asked_of(life, group) is not None
 
     def _finish(self, life: Life, outcome: Outcome) -> None:
         life.steps = None

@@ -6,7 +6,7 @@ thousand costs what drawing from ten does. It knows nothing of latency; ``select
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right, insort
 from typing import Any, NamedTuple
 
 from controller.core.fleet import FAILING, INFINITE, LAST, Offer, State
@@ -19,6 +19,8 @@ from subjects.versions import parse_version
 
 # Callers choose ranges and constraints freely: more combinations than this are matched anew, the oldest first.
 MAX_POOLS = 64
+# The budget that pays for nobody.
+NOTHING = -1.0
 
 
 class Place(NamedTuple):
@@ -129,13 +131,15 @@ class Pool:
 class Group:
     """Everything known of one capability. It stays when the last worker leaves: it was offered."""
 
-    __slots__ = ("capability", "eligible", "objective", "offers", "pools", "service", "waiting")
+    __slots__ = ("_prices", "capability", "eligible", "objective", "offers", "pools", "service", "waiting")
 
     def __init__(self, capability: CapabilityId, objective: Objective | None = None) -> None:
         self.capability = capability
         self.objective = objective
         self.offers: dict[Offer, None] = {}
         self.eligible = 0
+        self._prices: list[float] = []
+        """Of all offers, in order."""
         self.pools: dict[tuple[str | None, str | None, float | None], Pool] = {}
         self.waiting = 0
         """Requests waiting in all pools together."""
@@ -143,7 +147,13 @@ class Group:
         """How long the work takes, whoever of those that meet the objective does it."""
 
     def pool(self, version: str | None, constraints: str | None, budget_tokens: float | None = None) -> Pool:
-        """The pool for a range, constraints and budget, made when it is first asked for."""
+        """The pool for a range, constraints and budget, made when it is first asked for.
+
+        Budgets that pay for the same offers share one: callers name any number, and a pool costs a look at every offer.
+        """
+        if budget_tokens is not None:
+            dearest = bisect_right(self._prices, budget_tokens)
+            budget_tokens = self._prices[dearest - 1] if dearest else NOTHING
         key = (version, constraints, budget_tokens)
         pool = self.pools.get(key)
         if pool is None:
@@ -160,6 +170,15 @@ class Group:
             self.pools[key] = pool
         return pool
 
+    def ahead(self, pool: Pool, rank: int, due: float) -> int:
+        """How many wait who would come before a request in ``pool``, there or for the same workers elsewhere."""
+        if not self.waiting:
+            return 0
+        members = pool.members
+        lines = [each for each in self.pools.values() if each.queue]
+        # One pool's offers are nearly always a part of the other's, or none of them is.
+        return sum(each.ahead(rank, due) for each in lines if next(iter(each.members), None) in members)
+
     def last_in_line(self) -> Place | None:
         """Who is least urgent of all who wait."""
         return max((pool.queue[-1] for pool in self.pools.values() if pool.queue), default=None)
@@ -173,6 +192,7 @@ class Group:
     def add(self, offer: Offer) -> None:
         """Take in an offer, into every pool it fits."""
         self.offers[offer] = None
+        insort(self._prices, offer.price)
         self.eligible += offer.eligible
         for pool in self.pools.values():
             if pool.fits(offer):
@@ -181,6 +201,7 @@ class Group:
     def discard(self, offer: Offer) -> None:
         """Drop an offer from everywhere: it is free for nobody, whatever comes back from it."""
         if self.offers.pop(offer, self) is None:
+            del self._prices[bisect_left(self._prices, offer.price)]
             self.eligible -= offer.eligible
         for pool in self.pools.values():
             pool.discard(offer)

@@ -73,8 +73,8 @@ def _no_fit(life: Life, group: Group, pool: Pool) -> Refusal:
         if affordable:
             best = min(offer.price for offer in affordable)
             detail = (
-                f"No worker of {group.capability} that fits does it for {pool.budget_tokens:g} tokens; the best offer "
-                f"is {best:g}. Raise Crank-Budget-Tokens, or leave it out."
+                f"No worker of {group.capability} that fits does it for {life.request.headers.budget_tokens:g} tokens; "
+                f"the best offer is {best:g}. Raise Crank-Budget-Tokens, or leave it out."
             )
             return Refusal(ErrorKind.OVER_BUDGET, detail, candidates=candidates)
     offered = by_precedence({offer.spec.version for offer in group.offers})

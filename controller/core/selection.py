@@ -75,7 +75,7 @@ def choose(pool: Pool, within_ms: float, tried: Collection[str], now: float, cha
     None when there is none. Deterministic for the state of ``chance``, whatever the order in which workers came.
     """
     free, bar = pool.free, pool.bar
-    order = free.order[:_PRICES]
+    order = free.order if len(free.order) <= _PRICES else _some_prices(free.order, chance)
     walk = max(0, _WALK - 2 * len(order)) // len(order) if order else 0
     for tier in order:
         if tier >= bar:
@@ -84,6 +84,13 @@ def choose(pool: Pool, within_ms: float, tried: Collection[str], now: float, cha
         if offer is not None:
             return offer
     return None
+
+
+def _some_prices(order: list[float], chance: Chance) -> list[float]:
+    """The lowest of many prices, and some of the others: whoever is quick enough may be dear."""
+    half = _PRICES // 2
+    rest = len(order) - half
+    return order[:half] + [order[at] for at in sorted({half + int(chance.random() * rest) for _ in range(half)})]
 
 
 def explore(pool: Pool, left_ms: float, tried: Container[str], chance: Chance) -> Offer | None:
@@ -190,7 +197,7 @@ def left_out(offer: Offer, pool: Pool, tried: Container[str]) -> str | None:
     worker = offer.worker
     if offer not in pool.members:
         unfit = mismatch(offer.spec, pool.version, pool.constraints)
-        return unfit or f"costs {offer.price:g} tokens, more than {pool.budget_tokens:g}"
+        return unfit or f"costs {offer.price:g} tokens, more than may be spent"
     if not worker.eligible:
         return f"is {worker.state.value}"
     if not offer.reachable:

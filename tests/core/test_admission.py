@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from objective_houses import proven, rule, served, went_to
 
+from controller.core import dispatching
 from controller.core.compliance import Standing
 from controller.core.objectives import Excused
+from controller.core.stored import AppendJob
 from controller.core.world import Limits
 from subjects.errors import ErrorKind
 
@@ -356,3 +358,119 @@ def test_a_wish_that_nobody_meets_is_told_what_to_wish_for() -> None:
     refused = house.request(latency_ms=10).refusal
     assert refused.kind is ErrorKind.NO_MATCH
     assert refused.detail.endswith("takes about 50 ms. Send a larger Crank-Latency-Ms, or leave it out.")
+
+
+# What an objective does not speak of ------------------------------------------------------
+
+
+def test_an_objective_says_nothing_of_requests_for_other_versions() -> None:
+    """They are neither refused for it nor counted."""
+    house = House()
+    rule(house, p99_ms=50, version="<2", reject_on_violation=True, phase="enforce")
+    proven(house, "old", 10)
+    proven(house, "new", 500, version="2.0.0")
+    call = house.request(version=">=2")
+    assert call.workers == ["new"]
+    house.deregister("new")
+    house.advance(0.1)
+    assert house.request(version=">=2").terminal
+    measured = house.world.compliance.measured[HELLO]
+    measured.fold(29_000_000)
+    assert measured.day[1].requests == 0
+
+
+def test_a_job_is_done_however_long_it_takes() -> None:
+    """Nobody waits for it, so an enforced objective refuses none."""
+    house = House(timeout_ms=60_000)
+    rule(house, p99_ms=10, reject_on_violation=True, phase="enforce")
+    proven(house, "w-1", 20)
+    house.submit()
+    job = next(command for command in house.log if isinstance(command, AppendJob))
+    assert house.deliver(job).workers == ["w-1"]
+
+
+def test_while_it_burns_low_priority_makes_room_where_only_availability_is_asked() -> None:
+    """What burns need not be latency."""
+    house = House(timeout_ms=60_000)
+    rule(house, availability=0.99, budget=0.01, reject_on_violation=True, phase="enforce")
+    proven(house, "w-1", 20, max_concurrency=1)
+    house.world.compliance.measured[HELLO].standing = Standing.EXHAUSTED
+    house.request()
+    assert house.request(priority="low").kind is ErrorKind.OVERLOADED
+    assert not house.request().terminal
+
+
+def test_those_who_wait_for_the_same_workers_with_other_wishes_are_ahead_too() -> None:
+    """What they cannot be done in time for is refused at once."""
+    house = House(timeout_ms=600_000)
+    proven(house, "w-1", 1000, max_concurrency=1, cost_tokens_per_invocation=1)
+    proven(house, "other", 1000, max_concurrency=1, version="2.0.0", cost_tokens_per_invocation=1)
+    house.beating |= {"w-1", "other"}
+    house.request(version="^1")
+    for number in range(49):
+        house.request(version="^1", budget_tokens=2.0 + number, priority="high")
+    assert house.request(version="~1.0", timeout_ms=5000).kind is ErrorKind.OVERLOADED
+    assert house.request(version="^2", timeout_ms=5000).workers == ["other"], "nobody waits for that one"
+
+
+def test_a_thousand_who_wait_do_not_think_again_all_the_time() -> None:
+    """The first in line does, and the others the less the farther behind they are."""
+    house = House(timeout_ms=600_000)
+    rule(house, p99_ms=1_000_000)
+    proven(house, "quick", 2, max_concurrency=1)
+    proven(house, "slow", 2_000_000, max_concurrency=1)
+    house.beating |= {"quick", "slow"}
+    calls = [house.request() for _ in range(300)]
+    thought = []
+    admit = dispatching.admit
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatching, "admit", lambda *given: thought.append(1) or admit(*given))
+        house.advance(1.0)
+    assert sum(not call.terminal for call in calls) == 300
+    assert 0 < len(thought) < 1500
+
+
+def test_a_quick_worker_among_many_prices_is_found() -> None:
+    """Whoever is in time may be one of the dearest."""
+    house = House(timeout_ms=60_000)
+    for number in range(80):
+        latency_ms = 10 if number % 4 == 3 and number > 40 else 300
+        proven(house, f"w-{number}", latency_ms, cost_tokens_per_invocation=number)
+    found = went_to([house.request(latency_ms=100) for _ in range(20)])
+    assert all(house.offer(worker).latency.mean_ms == 10 for worker in found)
+
+
+def test_budgets_that_pay_for_the_same_workers_share_a_pool() -> None:
+    """Whoever names another number each time costs no more than whoever names one."""
+    house = House(timeout_ms=60_000)
+    for number in range(3):
+        proven(house, f"w-{number}", 10, cost_tokens_per_invocation=number + 1)
+    for number in range(100):
+        house.request(budget_tokens=1 + number / 60)
+    assert house.request(budget_tokens=0.5).kind is ErrorKind.OVER_BUDGET
+    budgets = {pool.budget_tokens for pool in house.world.registry.groups[HELLO].pools.values()}
+    assert budgets == {None, 1.0, 2.0, -1.0}
+
+
+def test_a_dry_run_brings_nobody_back() -> None:
+    """It decides and changes nothing."""
+    house = House()
+    for worker_id in ("w-1", "w-2"):
+        proven(house, worker_id, 10)
+    for _ in range(30):
+        house.world.health.failed(house.offer("w-1"), 10, house.now)
+    house.deregister("w-2")
+    house.request(dry_run=True)
+    assert house.offer("w-1").ejected_until
+    assert house.request().workers == ["w-1"]
+
+
+def test_who_is_the_last_of_a_version_is_not_ejected() -> None:
+    """It would be brought back by the next request for that, again and again."""
+    house = House()
+    house.register("w-1", spec(max_concurrency=9), spec(version="2.0.0", max_concurrency=9))
+    house.register("w-2", spec(version="2.0.0", max_concurrency=9))
+    house.request(version="^1")
+    for _ in range(60):
+        house.world.health.failed(house.offer("w-1"), 10, house.now)
+    assert not house.offer("w-1").ejected_until

@@ -101,8 +101,8 @@ def test_a_budget_buys_the_workers_it_can_pay_and_else_the_best_offer_is_named()
     assert call.kind is ErrorKind.OVER_BUDGET
     assert "2.5" in call.refusal.detail
     assert {refused.reason for refused in call.refusal.candidates} == {
-        "costs 10 tokens, more than 0.5",
-        "costs 2.5 tokens, more than 0.5",
+        "costs 10 tokens, more than may be spent",
+        "costs 2.5 tokens, more than may be spent",
     }
     assert house.request(budget_tokens=0.5, version="^9").kind is ErrorKind.NO_MATCH
 

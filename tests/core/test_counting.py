@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from harness import HELLO, House, spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -310,6 +311,27 @@ def test_strangers_and_wrong_clocks_are_bounded() -> None:
     ahead = Period("z-9", "b", int(NOON_S // 60) + 10**6)
     house.feed(PeerCounts(ahead, CountsMessage(NOON_S, {HELLO: Totals(7, 0, 7)}), live=True))
     assert counts(house) == Counts()
+
+
+@pytest.mark.parametrize("period_s", [60, 86_400])
+def test_what_was_looked_at_in_a_last_second_is_written_all_the_same(period_s: int) -> None:
+    """A look, or other rules, between the last write of a minute or a day and its end take nothing from it."""
+    store = Store()
+    one, two = store.start("c-1"), store.start("c-2")
+    store.advance(period_s - 5 - one.world.wall_s % period_s)
+    one.advance(4.4)
+    ask(one, 10)
+    if period_s == 60:
+        one.router.counting.shown(Query(), 100_000)
+    else:
+        one.feed(RulesChanged(Rules({HELLO: ASKED})))
+    store.advance(10)
+    ask(one, 3)
+    store.advance(10)
+    assert counts(one) == counts(two) == Counts(13, 0, 13, 0)
+    minutes = two.world.compliance.measured[HELLO].windows.minutes
+    assert (minutes.last(1).requests, minutes.last(2).requests) == (3, 13)
+    assert counts(store.start("c-3")) == Counts(13, 0, 13, 0)
 
 
 def test_an_operator_is_shown_a_page_of_what_is_asked() -> None:

@@ -245,7 +245,7 @@ def test_no_content_is_a_traceback(tmp_path_factory: pytest.TempPathFactory, con
     ("text", "said"),
     [
         ("default: {rate_per_s: 0, burst: 1}\n",
-         "1: default.rate_per_s must be a number of requests a second above 0, not 0"),
+         "1: default.rate_per_s must be a number of requests a second, 0.000001 or more, not 0"),
         ("callers:\n  - {caller: a, rate_per_s: 1}\n",
          "2: callers[0].burst is missing; it must be a number of requests that may come at once, 1 or more"),
         ("callers:\n  - {caller: a, rate_per_s: 1, burst: 1}\n  - {caller: a, rate_per_s: 2, burst: 1}\n",

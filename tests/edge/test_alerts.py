@@ -202,22 +202,29 @@ async def test_a_burning_objective_reaches_the_webhook(
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("value", "fault"),
     [
-        "nonsense",
-        "[1]",
-        f'{{"slack": "ftp://x/{SECRET}"}}',
-        f'{{"slack": {{"url": "http:///{SECRET}"}}}}',
-        f'{{"slack": {{"urls": "{SECRET}"}}}}',
-        f'{{"pagerduty": "https://x/{SECRET}"}}',
-        f'{{"a b": "https://x/{SECRET}"}}',
+        (f"nonsense{SECRET}", "it is no JSON"),
+        ("[1]", ""),
+        (f'{{"slack": "ftp://x/{SECRET}"}}', "the address of slack is not http://… or https://…"),
+        (f'{{"slack": {{"url": "http:///{SECRET}"}}}}', "the address of slack is not http://… or https://…"),
+        (f'{{"slack": {{"urls": "{SECRET}"}}}}', "slack.url is missing"),
+        (f'{{"slack": {{"url": ["{SECRET}"]}}}}', "slack.url is of the wrong kind"),
+        (f'{{"slack": {{"url": "http://x", "key": "{SECRET}"}}}}', "slack.key is unknown"),
+        (f'{{"slack": ["{SECRET}"]}}', "slack is of the wrong kind"),
+        (f'{{"pagerduty": "https://x/{SECRET}"}}', "pagerduty lacks its routing_key"),
+        (f'{{"a b": "https://x/{SECRET}"}}', "a channel's name is not"),
+        (f'{{"https://x/{SECRET}": "slack"}}', "a channel's name is not"),
+        (f'{{"https://x/{SECRET}": ["slack"]}}', "a channel is of the wrong kind"),
+        (f'{{"slack": "http://[{SECRET}"}}', "the address of slack is not http://… or https://…"),
     ],
 )
-def test_a_wrong_address_is_told_without_repeating_it(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """The mistake names the setting and what it should be."""
+def test_a_wrong_address_is_told_without_repeating_it(monkeypatch: pytest.MonkeyPatch, value: str, fault: str) -> None:
+    """The mistake names the setting, what it should be, and which channel is wrong in what."""
     monkeypatch.setenv("CRANK_ALERT_WEBHOOKS", value)
     with pytest.raises(SettingsError, match="CRANK_ALERT_WEBHOOKS must be a mapping") as wrong:
         load_settings()
+    assert fault in str(wrong.value)
     assert SECRET not in str(wrong.value)
 
 

@@ -1,9 +1,8 @@
 """Owns a request's life, from arrival to its one terminal reply, as a generator that reads from top to bottom.
 
 It yields what it needs (a ``Step``) and is sent what came of it. It awaits nothing and touches nothing: ``router``
-runs it in production, in the simulation and in a replay alike. Refusals come in the contract's order: a caller over
-its rate 429, policy 403,
-offered 404, input 400 or 422, key, match 412, availability 503.
+runs it in production, in the simulation and in a replay alike. A caller over its rate is refused first, 429; then
+refusals come in the contract's order: policy 403, offered 404, input 400 or 422, key, match 412, availability 503.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from objective_houses import proven, rule, served, went_to
 
+from controller.core.compliance import Standing
 from controller.core.fleet import LAST
 from controller.core.latency import ESTIMATE_DECAY_S
 from controller.core.selection import SLOW_SHARE, UNPROVEN_SHARE, choose
@@ -279,6 +280,26 @@ def test_the_urgent_are_nobody_s_trial() -> None:
     proven(house, "known", 50, max_concurrency=10_000)
     house.register("new", spec())
     assert went_to([house.request(priority="high") for _ in range(500)]) == {"known"}
+
+
+def test_while_it_burns_nobody_is_tried() -> None:
+    """What the unproven might cost is not there to be spent."""
+    house = House()
+    rule(house, p99_ms=100)
+    proven(house, "known", 50, max_concurrency=10_000)
+    house.register("new", spec())
+    house.world.compliance.measured[HELLO].standing = Standing.PAGE
+    assert went_to([house.request() for _ in range(500)]) == {"known"}
+
+
+def test_nobody_s_deadline_is_staked_on_a_trial() -> None:
+    """Whoever is tried is expected to need half of what is left at most."""
+    house = House()
+    rule(house, p99_ms=100)
+    proven(house, "known", 50, max_concurrency=10_000)
+    house.register("new", spec(slo=Slo(latency_p50_ms=60, latency_p99_ms=90)))
+    assert went_to([house.request(timeout_ms=119) for _ in range(300)]) == {"known"}
+    assert went_to([house.request(timeout_ms=1000) for _ in range(300)]) == {"known", "new"}
 
 
 # Properties -------------------------------------------------------------------------

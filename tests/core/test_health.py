@@ -105,6 +105,15 @@ def test_the_share_that_fails_decides_and_not_bad_luck(share: float, demoted: bo
         assert offer.demoted is demoted
 
 
+def test_what_was_long_ago_is_forgotten() -> None:
+    """One failure an hour is no reason, however many they become."""
+    house = House()
+    offer = proven(house, "w-0", 10)
+    for hour in range(20):
+        house.world.health.failed(offer, 10, house.now + 3600 * hour)
+    assert not offer.demoted
+
+
 def test_an_objective_that_allows_more_failures_forgives_more() -> None:
     """Five times its budget is no reason, where that is more than one in seven."""
     house = House()

@@ -47,6 +47,7 @@ class Measured:
         "_asked_ms",
         "_bad",
         "_bins",
+        "_day_before",
         "_objective",
         "_requests",
         "_served",
@@ -73,6 +74,7 @@ class Measured:
         """Month, and share of its budget that an alert was sent for."""
         self.minute = self.day = (-1, Totals())
         """What this process counted in the present minute and on this day."""
+        self._day_before = self.day
         self._requests = self._bad = self._served = self._slow = self._would = 0
         self._bins: Bins = {}
         self.objective = objective
@@ -148,10 +150,17 @@ class Measured:
         self.windows.add_minute(minute, new)
         self.windows.add_day(day, new)
         self.minute = (minute, _sum(self.minute[1], new) if self.minute[0] == minute else new)
-        self.day = (
-            day,
-            _sum(self.day[1], new, histogram=False) if self.day[0] == day else _sum(Totals(), new, histogram=False),
-        )
+        if self.day[0] != day:
+            self._day_before, self.day = self.day, (day, Totals())
+        self.day = (day, _sum(self.day[1], new, histogram=False))
+
+    def start_again(self, minute: int) -> None:
+        """The clock was ahead: it is ``minute``."""
+        self.windows.start_again(minute)
+        if self.minute[0] > minute:
+            self.minute = (-1, Totals())
+        if self.day[0] > minute // MINUTES_A_DAY:
+            self.day, self._day_before = self._day_before, (-1, Totals())
 
 
 def _sum(before: Totals, new: Totals, *, histogram: bool = True) -> Totals:

@@ -39,6 +39,8 @@ COUNTING = "counting"
 """What is due again and again."""
 # A kill loses no more than this. Capabilities are judged in as many turns, so that hundreds of them never take long.
 EVERY_S, TURNS = 5.0, 20
+# A clock that is set back by less is waited for; so many minutes may also be ahead that others tell of.
+_BACK_MIN = 5
 # Capabilities of which nothing is asked here: files that are not yet the same everywhere, and those that were removed.
 _MOST_STRANGERS = 500
 
@@ -116,8 +118,17 @@ class Counting:
             self._exchanging = False
 
     def clock_set(self, event: ClockSet) -> None:
-        """The day and the minute are others than thought."""
+        """The day and the minute are others than thought. A clock that was ahead by more than a little starts again."""
         self._world.wall_offset_s = event.wall_offset_s
+        minute = int(self._world.wall_s // 60)
+        if minute >= self._latest - _BACK_MIN:
+            return
+        self._latest, self._unwritten = minute, None
+        for measured in (*self._compliance.measured.values(), *self._compliance.retired.values()):
+            measured.start_again(minute)
+        for windows in self._strangers.values():
+            windows.start_again(minute)
+        self._peers.start_again(minute)
 
     # Time -------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class Peers:
             return
         source.newest[period.is_day] = max(source.newest[period.is_day], period.number)
         self._replace(source, period, message, time)
-        for key in [key for key in source.said if key[1] <= source.newest[key[0]] - _KEPT]:
+        for key in sorted(key for key in source.said if key[0] is period.is_day)[:-_KEPT]:
             del source.said[key]
 
     def _replace(self, source: _Source, period: Period, message: CountsMessage, time: int) -> None:
@@ -83,6 +83,14 @@ class Peers:
             if windows is not None:
                 add(windows, at, totals)
                 said[capability] = (at, msgspec.structs.replace(totals, ms={}) if old else totals)
+
+    def start_again(self, present: int) -> None:
+        """The clock was ahead: it is the minute ``present``, and what was said of a later time has not come here."""
+        for source in self._sources.values():
+            for is_day, time in ((False, present), (True, present // MINUTES_A_DAY)):
+                source.newest[is_day] = min(source.newest[is_day], time)
+                for key in [key for key in source.said if key[0] is is_day and key[1] > time]:
+                    del source.said[key]
 
     def forget(self, capability: CapabilityId) -> None:
         """Nothing is kept of a capability any more."""

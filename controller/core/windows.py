@@ -42,13 +42,20 @@ class Ring:
         self.newest = -1
 
     def advance(self, cell: int) -> None:
-        """Time has come to ``cell``; it never goes back."""
+        """Time has come to ``cell``; it does not go back so."""
         if cell <= self.newest:
             return
         for number in range(max(self.newest + 1, cell - self._length + 1), cell + 1):
             for column in self._columns:
                 column[number % self._length] = 0
         self.newest = cell
+
+    def start_again(self, cell: int) -> None:
+        """Time had not come to what is after ``cell``: it counts for nothing."""
+        for number in range(max(cell, self.newest - self._length) + 1, self.newest + 1):
+            for column in self._columns:
+                column[number % self._length] = 0
+        self.newest = min(cell, self.newest)
 
     def add(self, cell: int, totals: Totals, sign: int) -> None:
         """Add to a cell; one that is too old, or that time has not come to, counts for nothing."""
@@ -91,6 +98,14 @@ class Windows:
         self.days.advance(minute // MINUTES_A_DAY)
         for old in [number for number in self._by_minute if number <= self.minutes.newest - _HOUR]:
             quantiles.add(self.hour, self._by_minute.pop(old), -1)
+
+    def start_again(self, minute: int) -> None:
+        """The clock was ahead: it is ``minute``, and what was counted later is forgotten."""
+        self.minutes.start_again(minute)
+        self.tens.start_again(minute // 10)
+        self.days.start_again(minute // MINUTES_A_DAY)
+        for ahead in [number for number in self._by_minute if number > minute]:
+            quantiles.add(self.hour, self._by_minute.pop(ahead), -1)
 
     def add_minute(self, minute: int, totals: Totals, sign: int = 1) -> None:
         """Add what was counted in a minute, or take it away again."""

@@ -52,6 +52,30 @@ def test_every_window_is_the_sum_of_its_time(events: list[tuple[int, int, int, i
         assert windows.days.last(DAYS).bad == sum(n for _, n in happened)
 
 
+@given(EVENTS, st.integers(-50, 5000))
+def test_windows_that_start_again_hold_nothing_of_what_has_not_come(
+    events: list[tuple[int, int, int, int]], back: int
+) -> None:
+    """What was counted until then and is not forgotten stays; the future counts for nothing, now and when it comes."""
+    windows, now, happened = Windows(), 29_000_000, []
+    for step, late, n, _ in events:
+        now += step
+        windows.advance(now)
+        windows.add_minute(now - late, totals(n, 3))
+        happened.append((now - late, n))
+    if not happened:
+        return
+    windows.start_again(now - back)
+    newest, now = now, min(now, now - back)
+    assert (windows.minutes.newest, windows.tens.newest, windows.days.newest) == (now, now // 10, now // MINUTES_A_DAY)
+    assert windows.minutes.last(5).bad == sum(n for minute, n in happened if max(newest - 125, now - 5) < minute <= now)
+    hour = sum(n for minute, n in happened if newest - 60 < minute <= now and minute > now - 60)
+    assert sum(windows.hour.values()) <= sum(n for minute, n in happened if now - 60 < minute <= now)
+    assert sum(windows.hour.values()) >= hour
+    windows.advance(newest + 5)
+    assert windows.minutes.last(5).bad == 0
+
+
 @given(EVENTS)
 def test_the_last_hours_latencies_are_forgotten_with_their_minute(events: list[tuple[int, int, int, int]]) -> None:
     """The histogram of the hour is that of the minutes within it, also where some were taken away again."""

@@ -97,7 +97,7 @@ class Standing:
 
     def _load(self) -> Load:
         capacity = sum(offer.capability.max_concurrency for offer in self._offers)
-        return Load(self._desk.in_flight, capacity, self._desk.draining)
+        return Load(self._desk.in_flight, capacity, self._desk.draining, {})
 
     def _on_control(self, subject: str, reply: str, headers: bytes | None, body: bytes) -> None:
         control = parse_control(body)

@@ -70,7 +70,7 @@ async def test_a_manifest_is_replaced_while_the_worker_stays(peer: Peer) -> None
     def manifest(worker: Worker) -> Manifest:
         return worker.manifest("t-1", "same")
 
-    membership = Membership(peer.bus, peer.subjects, manifest(one), lambda: Load(0, 1, False), lambda: None)
+    membership = Membership(peer.bus, peer.subjects, manifest(one), lambda: Load(0, 1, False, {}), lambda: None)
     membership.start()
     await until(lambda: peer.manifests == [manifest(one)])
     membership.replace(manifest(two))

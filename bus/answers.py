@@ -15,6 +15,7 @@ from bus.connection import BusError
 STREAM_NOT_FOUND = 10059
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 _NO_MESSAGE = 10037
+_TOO_LARGE = 10054
 _NO_JETSTREAM_FOR_ACCOUNT = 10039
 # What to do about a refusal, where the server's own words do not say it.
 _ADVICE = {
@@ -50,9 +51,10 @@ class Unstored(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """JetStream says that it did not store this, and why."""
+    """JetStream says that it did not store this, and why. ``too_large``: nor will it ever."""
 
     reason: str
+    too_large: bool = False
 
 
 class Entry(NamedTuple):
@@ -113,7 +115,7 @@ def read_ack(body: bytes) -> Stored | Conflict | Refused | None:
         return Stored(ack.seq) if ack.seq > 0 else None
     if ack.error.err_code in _WRONG_LAST_SEQUENCE:
         return Conflict()
-    return Refused(said(ack.error, ack.stream))
+    return Refused(said(ack.error, ack.stream), ack.error.err_code == _TOO_LARGE)
 
 
 def ask_last(stream: str, subject: str) -> tuple[str, bytes]:

@@ -77,6 +77,7 @@ class SloCounts:
         self._idle = asyncio.Event()
         """Nothing waits to be written, or nothing can be."""
         self._wrong = ""
+        self._dropped = False
         self._ahead_s = _ahead_s()
         self._task: asyncio.Task[None] | None = None
         self.handlers: dict[type[Any], Callable[[Any], Event | None]] = {WriteCounts: self._write}
@@ -164,36 +165,52 @@ class SloCounts:
             self._due.clear()
             while self._pending:
                 period, write = next(iter(self._pending.items()))
-                wrong = await self._store(period, write)
-                if wrong:
-                    self._fails(wrong)
+                failed = await self._store(period, write)
+                if failed is not None and not failed.too_large:
+                    self._fails(failed.reason)
                     await asyncio.sleep(_RETRY_S)
                     continue
-                self._works()
+                if failed is not None:
+                    self._drops(failed.reason)
+                else:
+                    self._works()
                 if self._pending.get(period) is write:
                     del self._pending[period]
-                if write.ttl_s != _EMPTY_TTL_S:
+                if failed is None and write.ttl_s != _EMPTY_TTL_S:
                     self._written[period] = write
                     _bound(self._written)
             self._idle.set()
 
-    async def _store(self, period: Period, write: _Write) -> str:
-        """Why it is not known to be stored, or ""."""
+    async def _store(self, period: Period, write: _Write) -> Refused | None:
+        """Why it is not known to be stored, or None."""
         block = build_block([("Nats-Expected-Stream", self._spec.name), ("Nats-TTL", f"{write.ttl_s}s")])
+        size = len(write.body) + len(block)
+        if size > self._bus.max_payload_bytes:
+            return Refused(f"{size:,} bytes are more than the NATS server takes; raise its max_payload", too_large=True)
         try:
             subject = subject_of(self._subjects, period)
             answer = await self._bus.request(subject, write.body, block, _TIMEOUT_S)
         except NoResponder:
-            return NOBODY_STORES
+            return Refused(NOBODY_STORES)
         except BusError as error:
-            return str(error)
+            return Refused(str(error))
         match read_ack(answer.body):
             case Stored():
-                return ""
-            case Refused(reason):
-                return reason
+                return None
+            case Refused() as refused:
+                return refused
             case _:
-                return "the acknowledgement cannot be understood"
+                return Refused("the acknowledgement cannot be understood")
+
+    def _drops(self, why: str) -> None:
+        if not self._dropped:
+            log.warning(
+                "Counts of objectives are too large for %s: %s. Those of some minutes or days stay in memory, and a "
+                "restart loses them",
+                self._spec.name,
+                why,
+            )
+        self._dropped = True
 
     def _fails(self, wrong: str) -> None:
         if not self._wrong:

@@ -14,9 +14,12 @@ import pytest
 from bus import Bus, Streams
 from controller.app import Controller
 from controller.core import counting
+from controller.core.commands import WriteCounts
 from controller.edge import slo_counts
 from crank.natsd import NatsServer
 from subjects.headers import build_block
+from subjects.slo_counts import CountsMessage, Period, Totals
+from subjects.tokens import CapabilityId
 from tests.edge.conftest import StartController, StartWorker
 from tests.edge.peers import Answer, Caller
 
@@ -209,6 +212,27 @@ async def test_a_stream_that_is_otherwise_never_keeps_a_controller_from_serving(
     await requests_at(controller, 2)
     assert [each for each in caplog.messages if "CRANK_SLO cannot be used" in each]
     await bus.close()
+
+
+async def test_counts_that_are_too_large_to_be_stored_keep_no_others_waiting(
+    start_controller: StartController, start_worker: StartWorker, caller: Caller, slos: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """What the stream, or the server, will never take is dropped, and the operator is told once; the rest is stored."""
+    config = b'{"name": "CRANK_SLO", "subjects": ["crank.slo.*.*.*"], "max_msgs_per_subject": 1, "allow_msg_ttl": true'
+    await caller.bus.request("$JS.API.STREAM.CREATE.CRANK_SLO", config + b', "max_msg_size": 5000}')
+    first = await start_controller(controller_id="c-1", slos=slos)
+    assert first._parts is not None
+    for minute, size in ((1, 500), (2, 100_000)):
+        many = {CapabilityId(f"x:number-{number}"): Totals(1, 0, 1) for number in range(size)}
+        first._parts.counts.handlers[WriteCounts](WriteCounts(Period("c-1", "b", minute), CountsMessage(0.0, many)))
+    await start_worker(behave=behave)
+    await ask(caller, 5, 1)
+    await requests_at(first, 6)
+    second = await start_controller(controller_id="c-2", slos=slos)
+    await requests_at(second, 6)
+    assert len([each for each in caplog.messages if "too large for CRANK_SLO" in each]) == 1
+    assert not [each for each in caplog.messages if "CRANK_SLO cannot be used" in each]
 
 
 async def test_an_operator_asks_how_objectives_are_met(

@@ -193,14 +193,13 @@ class Compliance:
         measured = self.measured.get(capability)
         return measured.standing if measured is not None else Standing.UNMEASURED
 
-    def adopt(self, objectives: Mapping[CapabilityId, Objective], strangers: dict[CapabilityId, Windows]) -> None:
+    def adopt(self, objectives: Mapping[CapabilityId, Objective], strangers: dict[CapabilityId, Measured]) -> None:
         """Ask this from now on. ``strangers`` are what others counted where nothing was ever asked here."""
         for capability in [each for each in self.measured if each not in objectives]:
             self.retired[capability] = self.measured.pop(capability)
         for capability, objective in objectives.items():
             measured = self.measured.get(capability) or self.retired.pop(capability, None)
-            if measured is None:
-                measured = Measured(objective, strangers.pop(capability, None))
-            elif measured.objective != objective:
+            measured = measured or strangers.pop(capability, None) or Measured(objective)
+            if measured.objective != objective:
                 measured.objective = objective
             self.measured[capability] = measured

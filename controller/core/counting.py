@@ -25,6 +25,7 @@ from controller.core.events import (
     PeerCounts,
 )
 from controller.core.objective_views import objectives
+from controller.core.objectives import Objective
 from controller.core.peers import Peers
 from controller.core.timers import Timers
 from controller.core.views import Query
@@ -43,6 +44,8 @@ EVERY_S, TURNS = 5.0, 20
 _BACK_MIN = 5
 # Capabilities of which nothing is asked here: files that are not yet the same everywhere, and those that were removed.
 _MOST_STRANGERS = 500
+# Nobody reads a message that tells of more shares of one budget.
+_MOST_TOLD = 100
 
 
 class Counting:
@@ -55,7 +58,8 @@ class Counting:
         self._emit = emit
         self._own = (world.controller_id, world.boot)
         self._peers = Peers(self._own, self._windows_of)
-        self._strangers: dict[CapabilityId, Windows] = {}
+        self._strangers: dict[CapabilityId, Measured] = {}
+        """What others count and nothing was ever asked of here, the last that was told of last."""
         self._turn = self._latest = 0
         self._exchanging = False
         self._known = True
@@ -80,11 +84,17 @@ class Counting:
             if capability not in objectives:
                 self._retire(measured)
         compliance.adopt(objectives, self._strangers)
-        for capability in list(compliance.retired)[:-_MOST_STRANGERS]:
-            del compliance.retired[capability]
-            self._peers.forget(capability)
+        self._forget(compliance.retired, _MOST_STRANGERS)
         if objectives and COUNTING not in self._timers:
             self._timers.set(COUNTING, self._world.now)
+
+    def _forget(self, kept: dict[CapabilityId, Measured], most: int) -> None:
+        """Forget the oldest of what is too many."""
+        oldest = list(kept)[:-most]
+        for capability in oldest:
+            del kept[capability]
+        if oldest:
+            self._peers.forget(oldest)
 
     def _retire(self, measured: Measured) -> None:
         """Nothing is asked any more; whoever was told that it burns is told so."""
@@ -124,10 +134,9 @@ class Counting:
         if minute >= self._latest - _BACK_MIN:
             return
         self._latest, self._unwritten = minute, None
-        for measured in (*self._compliance.measured.values(), *self._compliance.retired.values()):
-            measured.start_again(minute)
-        for windows in self._strangers.values():
-            windows.start_again(minute)
+        for kept in (self._compliance.measured, self._compliance.retired, self._strangers):
+            for measured in kept.values():
+                measured.start_again(minute)
         self._peers.start_again(minute)
 
     # Time -------------------------------------------------------------------------
@@ -215,16 +224,19 @@ class Counting:
 
     # Others -----------------------------------------------------------------------
 
-    def _windows_of(self, capability: CapabilityId) -> Windows | None:
-        compliance = self._compliance
-        measured = compliance.measured.get(capability) or compliance.retired.get(capability)
-        windows = measured.windows if measured is not None else self._strangers.get(capability)
-        if windows is None:
-            if len(self._strangers) >= _MOST_STRANGERS:
-                return None
-            windows = self._strangers[capability] = Windows()
-        windows.advance(self._minute)
-        return windows
+    def _asked(self, capability: CapabilityId) -> Measured | None:
+        """What is kept where something is asked, or was."""
+        return self._compliance.measured.get(capability) or self._compliance.retired.get(capability)
+
+    def _windows_of(self, capability: CapabilityId) -> Windows:
+        measured = self._asked(capability)
+        if measured is None:
+            measured = self._strangers.pop(capability, None) or Measured(Objective(capability))
+            if len(self._strangers) >= _MOST_STRANGERS:  # half, since each time all that was told is looked through
+                self._forget(self._strangers, _MOST_STRANGERS // 2)
+            self._strangers[capability] = measured
+        measured.windows.advance(self._minute)
+        return measured.windows
 
     def _recall(self, period: Period, message: CountsMessage) -> None:
         """Whoever spoke before said so of these shares of the month's budget."""
@@ -232,9 +244,10 @@ class Counting:
         if month != _month(self._minute // MINUTES_A_DAY):
             return
         for capability, totals in message.counts.items():
-            measured = self._compliance.measured.get(capability)
+            measured = self._asked(capability) or self._strangers.get(capability)
             if measured is not None and totals.told:
-                measured.alerted |= {(month, share) for share in totals.told}
+                room = max(0, _MOST_TOLD - len(measured.alerted))
+                measured.alerted |= {(month, share) for share in totals.told[:room]}
 
     def _count_controllers(self) -> None:
         others = self._peers.alive(self._world.now)

@@ -6,7 +6,7 @@ only the last two may still change. An earlier life of this controller is somebo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -28,7 +28,7 @@ Name = tuple[str, str]
 """Controller and boot."""
 Placed = dict[CapabilityId, tuple[int, Totals]]
 """What was added to which minute or day."""
-WindowsOf = Callable[[CapabilityId], Windows | None]
+WindowsOf = Callable[[CapabilityId], Windows]
 
 
 class _Source:
@@ -72,17 +72,13 @@ class Peers:
         key = (period.is_day, period.number)
         add = Windows.add_day if period.is_day else Windows.add_minute
         for capability, (at, totals) in source.said.pop(key, {}).items():
-            windows = self._windows_of(capability)
-            if windows is not None:
-                add(windows, at, totals, -1)
+            add(self._windows_of(capability), at, totals, -1)
         said = source.said[key] = Placed()
         at = min(period.number, time)  # where its clock is ahead, its minute has not come here
         old = not period.is_day and at <= time - _HOUR_MIN
         for capability, totals in message.counts.items():
-            windows = self._windows_of(capability)
-            if windows is not None:
-                add(windows, at, totals)
-                said[capability] = (at, msgspec.structs.replace(totals, ms={}) if old else totals)
+            add(self._windows_of(capability), at, totals)
+            said[capability] = (at, msgspec.structs.replace(totals, ms={}) if old else totals)
 
     def start_again(self, present: int) -> None:
         """The clock was ahead: it is the minute ``present``, and what was said of a later time has not come here."""
@@ -92,11 +88,13 @@ class Peers:
                 for key in [key for key in source.said if key[0] is is_day and key[1] > time]:
                     del source.said[key]
 
-    def forget(self, capability: CapabilityId) -> None:
-        """Nothing is kept of a capability any more."""
+    def forget(self, capabilities: Collection[CapabilityId]) -> None:
+        """Nothing is kept of these any more."""
+        gone = set(capabilities)
         for source in self._sources.values():
             for said in source.said.values():
-                said.pop(capability, None)
+                for capability in said.keys() & gone:
+                    del said[capability]
 
     def _hear(self, name: Name, message: CountsMessage, now: float, age_s: float) -> None:
         if message.left:

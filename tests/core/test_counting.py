@@ -339,10 +339,18 @@ def test_strangers_and_wrong_clocks_are_bounded() -> None:
     """Thousands of capabilities that nobody asked for, and minutes that are years ahead, leave no more than so much."""
     store = Store()
     house = store.start("c-1")
-    for at in range(3):
-        many = {CapabilityId(f"x:n{at}-{number}"): Totals(1, 0, 1) for number in range(400)}
+    for at in range(5):
+        many = {CapabilityId(f"x:n{at}-{number}"): Totals(1, 0, 1) for number in range(200)}
         house.feed(PeerCounts(Period(f"z-{at}", "b", int(NOON_S // 60)), CountsMessage(NOON_S, many), live=True))
-    assert len(house.router.counting._strangers) == 500
+    kept = list(house.router.counting._strangers)
+    assert len(kept) == 500
+    for at in range(3):
+        shares = tuple((at * 100 + number) / 400 for number in range(1, 100))
+        again = {name: Totals(2, 0, 2, told=shares) for name in kept}
+        day = Period(f"y-{at}", "b", int(NOON_S // 86_400), is_day=True)
+        house.feed(PeerCounts(day, CountsMessage(NOON_S, again), live=True))
+    assert list(house.router.counting._strangers) == kept, "nobody new was told of"
+    assert max(len(each.alerted) for each in house.router.counting._strangers.values()) == 100
     ahead = Period("z-9", "b", int(NOON_S // 60) + 10**6)
     house.feed(PeerCounts(ahead, CountsMessage(NOON_S, {HELLO: Totals(7, 0, 7)}), live=True))
     assert counts(house) == Counts()
@@ -369,6 +377,48 @@ def test_what_was_looked_at_in_a_last_second_is_written_all_the_same(period_s: i
     assert counts(store.start("c-3")) == Counts(13, 0, 13, 0)
 
 
+def test_of_too_many_that_nobody_asked_for_the_oldest_are_forgotten() -> None:
+    """What others count of a capability now is known when it is asked here; whoever is long silent counts anew."""
+    house = Store().start("c-1", Objective(CapabilityId("a:b"), budget=0.1))
+    minute = int(NOON_S // 60)
+
+    def tell(controller: str, count: int, *names: str) -> None:
+        told = {CapabilityId(name): Totals(count, 0, count) for name in names}
+        house.feed(PeerCounts(Period(controller, "b", minute), CountsMessage(NOON_S, told), live=True))
+
+    tell("z-1", 7, "x:old")
+    for at in range(12):
+        tell(f"y-{at}", 1, *(f"x:n{at}-{number}" for number in range(100)))
+        if at >= 6:
+            tell("z-2", 8 + at, HELLO)
+    old = CapabilityId("x:old")
+    house.feed(RulesChanged(Rules({name: Objective(name, budget=0.1) for name in (HELLO, old)})))
+    measured = house.world.compliance.measured
+    assert measured[HELLO].windows.minutes.last(5).requests == 19
+    tell("z-1", 9, "x:old")
+    assert measured[old].windows.minutes.last(5).requests == 9
+
+
+@pytest.mark.parametrize("knew", [True, False])
+def test_a_share_that_was_told_is_not_told_again_when_its_objective_comes_back(knew: bool) -> None:
+    """Also where another controller told it while nothing was asked here, or before this one started."""
+    store = Store()
+    other = Objective(CapabilityId("a:b"), budget=0.1)
+    one = store.start("c-1")
+    two = store.start("c-2", *((ASKED,) if knew else (other,)))
+    two.feed(RulesChanged(Rules({other.capability: other})))
+    store.advance(5)
+    ask(one, 100, 6)
+    store.advance(10)
+    assert told(one) == ["slack budget"]
+    store.kill(one)
+    store.advance(LIVES_S + EVERY_S)
+    two.feed(RulesChanged(Rules({HELLO: ASKED})))
+    store.advance(2 * EVERY_S)
+    assert counts(two).bad == 6
+    assert told(two) == []
+
+
 def test_an_operator_is_shown_a_page_of_what_is_asked() -> None:
     """By capability, with filters; what is not measured is null, and what was counted a moment ago is there."""
     store = Store()
@@ -388,7 +438,7 @@ def test_an_operator_is_shown_a_page_of_what_is_asked() -> None:
 
 def test_processes_of_old_are_forgotten_first() -> None:
     """However many there were, only so many are kept apart."""
-    peers = Peers(("own", "boot"), lambda name: None)
+    peers = Peers(("own", "boot"), lambda name: Windows())
     for number in range(6000):
         peers.read(Period("c", f"b-{number}", 1000), CountsMessage(0.0), 1000, 0.0, 100.0)
     assert len(peers._sources) == 5000

@@ -60,7 +60,7 @@ class Counting:
         self._peers = Peers(self._own, self._windows_of)
         self._strangers: dict[CapabilityId, Measured] = {}
         """What others count and nothing was ever asked of here, the last that was told of last."""
-        self._turn = self._latest = 0
+        self._turn = self._latest = self._new = 0
         self._exchanging = False
         self._known = True
         """Whether all that was stored is read: before that nobody is told anything."""
@@ -106,6 +106,7 @@ class Counting:
     def told(self, event: PeerCounts) -> None:
         """Somebody wrote counts."""
         world, period = self._world, event.period
+        self._new = 0
         age_s = 0.0 if event.live else abs(world.wall_s - event.message.at)
         self._peers.read(period, event.message, self._minute, world.now, age_s)
         if period.is_day:
@@ -228,15 +229,25 @@ class Counting:
         """What is kept where something is asked, or was."""
         return self._compliance.measured.get(capability) or self._compliance.retired.get(capability)
 
-    def _windows_of(self, capability: CapabilityId) -> Windows:
-        measured = self._asked(capability)
+    def _windows_of(self, capability: CapabilityId) -> Windows | None:
+        measured = self._asked(capability) or self._stranger(capability)
         if measured is None:
-            measured = self._strangers.pop(capability, None) or Measured(Objective(capability))
-            if len(self._strangers) >= _MOST_STRANGERS:  # half, since each time all that was told is looked through
-                self._forget(self._strangers, _MOST_STRANGERS // 2)
-            self._strangers[capability] = measured
+            return None
         measured.windows.advance(self._minute)
         return measured.windows
+
+    def _stranger(self, capability: CapabilityId) -> Measured | None:
+        """None where one message tells of too many that are new."""
+        measured = self._strangers.pop(capability, None)
+        if measured is None:
+            if self._new >= _MOST_STRANGERS:
+                return None
+            self._new += 1
+            measured = Measured(Objective(capability))
+        if len(self._strangers) >= _MOST_STRANGERS:  # half, since each time all that was told is looked through
+            self._forget(self._strangers, _MOST_STRANGERS // 2)
+        self._strangers[capability] = measured
+        return measured
 
     def _recall(self, period: Period, message: CountsMessage) -> None:
         """Whoever spoke before said so of these shares of the month's budget."""

@@ -28,7 +28,7 @@ Name = tuple[str, str]
 """Controller and boot."""
 Placed = dict[CapabilityId, tuple[int, Totals]]
 """What was added to which minute or day."""
-WindowsOf = Callable[[CapabilityId], Windows]
+WindowsOf = Callable[[CapabilityId], Windows | None]
 
 
 class _Source:
@@ -72,13 +72,17 @@ class Peers:
         key = (period.is_day, period.number)
         add = Windows.add_day if period.is_day else Windows.add_minute
         for capability, (at, totals) in source.said.pop(key, {}).items():
-            add(self._windows_of(capability), at, totals, -1)
+            windows = self._windows_of(capability)
+            if windows is not None:
+                add(windows, at, totals, -1)
         said = source.said[key] = Placed()
         at = min(period.number, time)  # where its clock is ahead, its minute has not come here
         old = not period.is_day and at <= time - _HOUR_MIN
         for capability, totals in message.counts.items():
-            add(self._windows_of(capability), at, totals)
-            said[capability] = (at, msgspec.structs.replace(totals, ms={}) if old else totals)
+            windows = self._windows_of(capability)
+            if windows is not None:
+                add(windows, at, totals)
+                said[capability] = (at, msgspec.structs.replace(totals, ms={}) if old else totals)
 
     def start_again(self, present: int) -> None:
         """The clock was ahead: it is the minute ``present``, and what was said of a later time has not come here."""

@@ -45,9 +45,10 @@ class Ring:
         """Time has come to ``cell``; it does not go back so."""
         if cell <= self.newest:
             return
-        for number in range(max(self.newest + 1, cell - self._length + 1), cell + 1):
-            for column in self._columns:
-                column[number % self._length] = 0
+        if self.newest >= 0:  # a new ring holds nothing
+            for number in range(max(self.newest + 1, cell - self._length + 1), cell + 1):
+                for column in self._columns:
+                    column[number % self._length] = 0
         self.newest = cell
 
     def start_again(self, cell: int) -> None:

@@ -344,6 +344,10 @@ def test_strangers_and_wrong_clocks_are_bounded() -> None:
         house.feed(PeerCounts(Period(f"z-{at}", "b", int(NOON_S // 60)), CountsMessage(NOON_S, many), live=True))
     kept = list(house.router.counting._strangers)
     assert len(kept) == 500
+    many = {CapabilityId(f"y:n{number}"): Totals(1, 0, 1) for number in range(700)}
+    house.feed(PeerCounts(Period("z-8", "b", int(NOON_S // 60)), CountsMessage(NOON_S, many), live=True))
+    kept = list(house.router.counting._strangers)
+    assert (len(kept), kept[-1]) == (500, "y:n499"), "one message brings no more"
     for at in range(3):
         shares = tuple((at * 100 + number) / 400 for number in range(1, 100))
         again = {name: Totals(2, 0, 2, told=shares) for name in kept}

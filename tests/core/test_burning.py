@@ -130,6 +130,16 @@ def test_slow_answers_burn_as_failures_do() -> None:
     assert standing(SLOW, counted(*quiet(10), *spread(60, 0.2, each=1000)), WALL_S) is Standing.PAGE
 
 
+def test_enough_of_one_indicator_does_not_judge_the_other() -> None:
+    """Most requests fail and the few that were served were slow: what burns is what enough was counted of."""
+    objective = Objective(HELLO, p99_ms=100, availability=0.01, budget=0.99)
+    few_slow = [(ago, Totals(100, 98, 2, 2)) for ago in range(5)]
+    windows = counted(*quiet(10), *few_slow)
+    assert standing(objective, windows, WALL_S) is Standing.OK
+    windows.add_minute(NOON, Totals(10, 0, 10, 10))
+    assert standing(objective, windows, WALL_S) is Standing.PAGE
+
+
 # Standing -----------------------------------------------------------------------------
 
 
@@ -149,7 +159,8 @@ def test_it_gets_worse_at_once_and_better_when_it_stays_so() -> None:
     assert stands(measured, Standing.PAGE, 20) == []
     assert stands(measured, Standing.EXHAUSTED, 25) == ["exhausted"]
     assert stands(measured, Standing.TICKET, 30) == []
-    assert stands(measured, Standing.OK, 30 + CALM_S) == ["recovered"]
+    assert stands(measured, Standing.OK, 89) == [], "not for a minute yet"
+    assert stands(measured, Standing.OK, 90) == ["recovered"]
     assert measured.standing is Standing.OK
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from controller.core.burn import Standing, month
 from controller.core.commands import Alert, Publish, WriteCounts
-from controller.core.counting import EVERY_S
+from controller.core.counting import EVERY_S, TURNS
 from controller.core.events import ClockSet, CountingBegins, CountingEnds, CountsKnown, PeerCounts, RulesChanged
 from controller.core.objectives import AlertAt, Objective, Rules
 from controller.core.peers import LIVES_S, Peers
@@ -253,7 +253,10 @@ def test_a_clock_that_is_set_moves_on_and_waits_when_it_is_set_back_a_little() -
     newest = windows.minutes.newest
     house.feed(ClockSet(house.world.wall_offset_s - 200))
     ask(house, 1)
+    house.log.clear()
     house.advance(5)
+    written = [each.period.number for each in house.log if isinstance(each, WriteCounts) and not each.period.is_day]
+    assert set(written) == {newest}, "what was counted is written where it was counted"
     assert windows.minutes.newest == newest
     assert windows.minutes.last(1).requests == 1
 
@@ -401,6 +404,21 @@ def test_of_too_many_that_nobody_asked_for_the_oldest_are_forgotten() -> None:
     assert measured[HELLO].windows.minutes.last(5).requests == 19
     tell("z-1", 9, "x:old")
     assert measured[old].windows.minutes.last(5).requests == 9
+
+
+def test_a_share_that_was_told_is_written_at_once() -> None:
+    """Who told of it and is killed before anything else is written is not repeated by the next one."""
+    store = Store()
+    one, two = store.start("c-1"), store.start("c-2")
+    ask(one, 100, 6)
+    while not any(isinstance(each, Alert) for each in one.log):
+        one.advance(EVERY_S / TURNS)
+    assert told(one) == ["slack budget"]
+    store.exchange()
+    store.kill(one)
+    store.advance(LIVES_S + 2 * EVERY_S)
+    assert counts(two).bad == 6
+    assert told(two) == []
 
 
 @pytest.mark.parametrize("knew", [True, False])

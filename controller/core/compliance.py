@@ -36,8 +36,6 @@ _BAD = frozenset(
     }
 )
 _NEVER = float("inf")
-# Versions whose place in the objective's range is remembered; workers may register any number.
-_MOST_VERSIONS = 1000
 
 
 class Measured:
@@ -52,7 +50,6 @@ class Measured:
         "_requests",
         "_served",
         "_slow",
-        "_speaks",
         "_target_ms",
         "_would",
         "alerted",
@@ -89,12 +86,9 @@ class Measured:
         self._objective = objective
         self._target_ms = objective.target_ms or _NEVER
         self._asked_ms = objective.target_ms or objective.timeout_ms or 0
-        self._speaks: dict[str, bool] | None = None if objective.version is None else {}
 
     def count(self, life: Life, outcome: Outcome, now: float) -> None:
-        """Count a request that ends now, unless it says nothing of the capability."""
-        if self._speaks is not None and not self._is_meant(life):
-            return
+        """Count a request that ends now and that the objective speaks of, unless it says nothing of the capability."""
         kind = type(outcome)
         if kind is Result or kind is Frame:
             took_ms = (now - life.arrived_at) * 1000
@@ -124,18 +118,6 @@ class Measured:
             self._requests -= 1  # it asked for more than the objective promises
             return
         self._bad += 1
-
-    def _is_meant(self, life: Life) -> bool:
-        """Whether the objective speaks of the version that was chosen; of what came to nobody it does."""
-        if life.chosen is None or self._speaks is None:
-            return True
-        version = life.chosen.spec.version
-        known = self._speaks.get(version)
-        if known is None:
-            if len(self._speaks) >= _MOST_VERSIONS:
-                self._speaks.clear()
-            known = self._speaks[version] = self._objective.speaks_of(version)
-        return known
 
     def fold(self, minute: int) -> None:
         """Put what was counted since the last time into ``minute``, and into its day."""

@@ -50,6 +50,7 @@ from controller.core.flights import Flights
 from controller.core.health import Health
 from controller.core.life import LIVES
 from controller.core.model import Request
+from controller.core.objectives import Objective
 from controller.core.pulls import Pulls
 from controller.core.timers import Timers
 from controller.core.waiting import Waiting
@@ -256,17 +257,19 @@ class Lives:
         action = life.request.action
         if action == "request":
             measured = world.compliance.measured.get(life.request.capability)
-            if measured is not None and self._is_meant(life):
+            if measured is not None and self._is_meant(life, measured.objective):
                 measured.count(life, outcome, world.now)
         if action != "job":
             self._out.append(records.reply_of(life, outcome, world))
         if action in ("request", "submit", "job"):
             self._out.append(Record(records.record_of(life, outcome, world)))
 
-    def _is_meant(self, life: Life) -> bool:
-        """Whether its capability's objective speaks of it, where nobody was chosen whose version would say."""
+    def _is_meant(self, life: Life, objective: Objective) -> bool:
+        """Whether its capability's objective speaks of it: of the version that was chosen, or might have been."""
+        if life.chosen is not None:
+            return objective.speaks_of(life.chosen.spec.version)
         group = self.world.registry.groups.get(life.request.capability)
-        return life.chosen is not None or group is None or asked_of(life, group) is not None
+        return group is None or asked_of(life, group) is not None
 
     def _finish(self, life: Life, outcome: Outcome) -> None:
         life.steps = None

@@ -6,12 +6,16 @@ The edge reads them from files and hands them over whole, as ``Rules``; ``compli
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
 
 from subjects.tokens import CapabilityId
 from subjects.versions import in_range
+
+# Every request of a capability is asked about, and few versions are registered.
+_within = lru_cache(maxsize=4096)(in_range)
 
 Phase = Literal["log", "exceptions", "enforce"]
 Tier = Literal["production", "staging", "development"]
@@ -69,7 +73,7 @@ class Objective(msgspec.Struct, frozen=True):
 
     def speaks_of(self, version: str) -> bool:
         """Whether an offer of this version is meant."""
-        return self.version is None or in_range(version, self.version)
+        return self.version is None or _within(version, self.version)
 
     def enforced(self, caller: str, wall_s: float) -> bool:
         """Whether a request that cannot meet it is refused, and not only noted."""

@@ -11,7 +11,6 @@ import msgspec
 from controller.core import crowd_refusals, refusals
 from controller.core.fleet import INFINITE, LAST, Offer
 from controller.core.health import PROVEN
-from controller.core.latency import TAIL_DEVIATIONS
 from controller.core.objectives import Objective
 from controller.core.pools import Group, Pool
 from controller.core.selection import best_effort, choose, explore
@@ -39,7 +38,9 @@ _LONGEST_RETHINK_S = 0.9 * RECONSIDER_S
 def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue | Refusal:
     """What to do with a request now: a worker, the queue, or a refusal."""
     now = world.now
-    due = due_at(life, group)
+    objective = asked_of(life, group)
+    objective_ms = _tighter(life, objective)
+    due = _due(life, objective_ms)
     within_ms = (due - now) * 1000
     if pool.free.order:
         # Nobody is overtaken: a worker that is free now is one that nobody who waits can use; ``lives`` sees to that.
@@ -52,14 +53,15 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     if refusal is not None:
         return refusal
     outlook = _outlook(life, group, pool, due, world)
-    objective_ms, late, met = objective_of(life, group), outlook.late, True
+    late, met = outlook.late, True
     if objective_ms is not None:
         # Of the objective alone: who has less patience than that may be too late, and nobody has broken a promise.
         left_ms = (life.arrived_at - now) * 1000 + objective_ms
         met = outlook.waits_in_time(left_ms) or outlook.works_in_time(left_ms)
-    shed = _shed(life, group, pool, objective_ms or 0.0, world, met=met)
-    if shed is not None:
-        return shed
+    if objective is not None:
+        shed = _shed(life, group, pool, objective, objective_ms or 0.0, world, met=met)
+        if shed is not None:
+            return shed
     waits = outlook.waits_in_time(within_ms)
     if late is not None and not (waits and objective_ms is not None):
         # One that fails often is better than to be late for certain.
@@ -73,7 +75,7 @@ def admit(life: Life, group: Group, pool: Pool, world: World) -> Offer | Queue |
     if refusal is not None:
         return refusal
     if late is None:
-        return _in_line(life, group, world, due - outlook.tail_ms / 1000)
+        return _in_line(life, objective, world, due - outlook.tail_ms / 1000)
     # The first in line soonest: a thousand who wait must not all think again and again.
     return Queue(min(_LONGEST_RETHINK_S, RETHINK_S * (1 + pool.ahead(life.rank, due))))
 
@@ -107,20 +109,20 @@ class Outlook(msgspec.Struct, frozen=True):
 
 
 def _outlook(life: Life, group: Group, pool: Pool, due: float, world: World) -> Outlook:
-    free, service, now = pool.free, group.service, world.now
+    free, now = pool.free, world.now
     late = best_effort(pool, life.tried or _NOBODY, now, world.chance) if free.order else None
     return Outlook(
         late,
         late.latency.slowest_ms(now) if late is not None and late.entered < LAST else INFINITE,
         _wait_ms(life, group, pool, due),
-        service.mean_ms + TAIL_DEVIATIONS * service.dev_ms,
+        group.service.tail_ms,
         pool.quick_places > 0 and not (free.order and free.order[0] < pool.bar),
     )
 
 
-def _in_line(life: Life, group: Group, world: World, latest: float) -> Queue:
+def _in_line(life: Life, objective: Objective | None, world: World, latest: float) -> Queue:
     """Wait; where an objective is enforced until ``latest``, when whoever was overtaken is told that it is too late."""
-    objective, request = asked_of(life, group), life.request
+    request = life.request
     if objective is None or request.headers.priority == "high" or not objective.enforced(request.caller, world.wall_s):
         return IN_LINE
     return Queue(min(RECONSIDER_S, max(RETHINK_S, latest - world.now)))
@@ -152,7 +154,10 @@ def _in_time(life: Life, pool: Pool, within_ms: float, world: World) -> Offer | 
 
 def due_at(life: Life, group: Group) -> float:
     """When a request has to be answered: by its deadline, its own objective or its capability's, whichever is first."""
-    objective_ms = objective_of(life, group)
+    return _due(life, objective_of(life, group))
+
+
+def _due(life: Life, objective_ms: float | None) -> float:
     return life.deadline if objective_ms is None else min(life.deadline, life.arrived_at + objective_ms / 1000)
 
 
@@ -172,7 +177,11 @@ def asked_of(life: Life, group: Group) -> Objective | None:
 
 def objective_of(life: Life, group: Group) -> float | None:
     """How long it may take, in milliseconds: its own objective or its capability's, whichever is tighter."""
-    own, objective = life.request.headers.latency_ms, asked_of(life, group)
+    return _tighter(life, asked_of(life, group))
+
+
+def _tighter(life: Life, objective: Objective | None) -> float | None:
+    own = life.request.headers.latency_ms
     asked = objective.target_ms if objective is not None else None
     return asked if own is None else own if asked is None else min(own, asked)
 
@@ -203,13 +212,15 @@ def _late(life: Life, group: Group, offer: Offer, now: float) -> Offer | Refusal
     return offer
 
 
-def _shed(life: Life, group: Group, pool: Pool, objective_ms: float, world: World, *, met: bool) -> Refusal | None:
+def _shed(
+    life: Life, group: Group, pool: Pool, objective: Objective, objective_ms: float, world: World, *, met: bool
+) -> Refusal | None:
     """Refuse what cannot meet the objective, where that is enforced; where it is not yet, note it.
 
     The urgent are done late rather than never. While the objective burns, the least urgent do not even wait.
     """
-    objective, priority = asked_of(life, group), life.request.headers.priority
-    if objective is None or priority == "high":
+    priority = life.request.headers.priority
+    if priority == "high":
         return None
     if met and not (priority == "low" and world.burning(group.capability)):
         return None

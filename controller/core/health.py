@@ -47,8 +47,6 @@ DEMOTION_S, RELAPSE_S = 30.0, 300.0
 # One that goes on failing until its strain is so many times the limit is shut out.
 HOPELESS = 2.5
 EJECTION_S, LONGEST_S = 10.0, 300.0
-
-
 # What is due much later is looked at again meanwhile: nothing keeps an offer that is gone for longer.
 _NEXT_LOOK_S = 3600.0
 
@@ -241,7 +239,6 @@ class Health:
         group = self._registry.groups[offer.capability]
         group.discard(offer)
         pricing.take_bid(offer, bid, now)
-        place(offer, now)
         group.add(offer)
         self.replace(offer, now)
 

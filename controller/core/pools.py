@@ -131,13 +131,12 @@ class Pool:
 class Group:
     """Everything known of one capability. It stays when the last worker leaves: it was offered."""
 
-    __slots__ = ("_prices", "capability", "eligible", "objective", "offers", "pools", "service", "waiting")
+    __slots__ = ("_prices", "capability", "objective", "offers", "pools", "service", "waiting")
 
     def __init__(self, capability: CapabilityId, objective: Objective | None = None) -> None:
         self.capability = capability
         self.objective = objective
         self.offers: dict[Offer, None] = {}
-        self.eligible = 0
         self._prices: list[float] = []
         """Of all offers, in order."""
         self.pools: dict[tuple[str | None, str | None, float | None], Pool] = {}
@@ -145,6 +144,11 @@ class Group:
         """Requests waiting in all pools together."""
         self.service = Latency(0.0, 0.0, 0.0)
         """How long the work takes, whoever of those that meet the objective does it."""
+
+    @property
+    def eligible(self) -> int:
+        """Offers that can be given work. It looks at each: for what is rare."""
+        return sum(offer.eligible for offer in self.offers)
 
     def pool(self, version: str | None, constraints: str | None, budget_tokens: float | None = None) -> Pool:
         """The pool for a range, constraints and budget, made when it is first asked for.
@@ -193,7 +197,6 @@ class Group:
         """Take in an offer, into every pool it fits."""
         self.offers[offer] = None
         insort(self._prices, offer.price)
-        self.eligible += offer.eligible
         for pool in self.pools.values():
             if pool.fits(offer):
                 pool.add(offer)
@@ -202,7 +205,6 @@ class Group:
         """Drop an offer from everywhere: it is free for nobody, whatever comes back from it."""
         if self.offers.pop(offer, self) is None:
             del self._prices[bisect_left(self._prices, offer.price)]
-            self.eligible -= offer.eligible
         for pool in self.pools.values():
             pool.discard(offer)
         offer.eligible = offer.free = False
@@ -218,7 +220,6 @@ class Group:
         for pool in homes:
             pool.leave(offer)
         became_free = free and not offer.free
-        self.eligible += eligible - offer.eligible
         offer.eligible, offer.free, offer.entered = eligible, free, offer.tier
         for pool in homes:
             pool.enter(offer)

@@ -67,7 +67,7 @@ def changes(measured: Measured, wall_s: float, controller: str, says: str = "") 
     event = _EVENTS.get((before, after))
     if event is None:
         return []
-    body = {**_figures(measured, wall_s), "standing": after.value, "before": before.value, "controller": controller}
+    body = {**_body(measured, after, wall_s, controller), "before": before.value}
     body["cause"] = cause = _cause(measured, after, wall_s)
     text = _text(measured, f"{says or _SAYS[after]}{_left(body)}", cause)
     severity = _SEVERITY.get(after, "info")
@@ -89,8 +89,10 @@ def thresholds(measured: Measured, wall_s: float, month: int, controller: str) -
     due = [
         each for each in objective.alerts if each.threshold <= gone and (month, each.threshold) not in measured.alerted
     ]
+    if not due:
+        return []
     measured.alerted |= {(month, each.threshold) for each in due}
-    body = {**_figures(measured, wall_s), "standing": measured.standing.value, "controller": controller}
+    body = _body(measured, measured.standing, wall_s, controller)
     body["cause"] = cause = _cause(measured, _EXHAUSTED, wall_s)
     told: list[Command] = []
     for channel, share in {each.channel: each.threshold for each in sorted(due, key=lambda one: one.threshold)}.items():
@@ -107,7 +109,7 @@ def month_begins(measured: Measured, wall_s: float, month: int, controller: str)
     if not over or _RANK[measured.told]:
         return []
     channels = dict.fromkeys(each.channel for each in measured.objective.alerts if each.threshold in over)
-    body = {**_figures(measured, wall_s), "standing": measured.standing.value, "controller": controller}
+    body = _body(measured, measured.standing, wall_s, controller)
     text = _text(measured, "a new month has begun, and with it a new error budget", None)
     return _alerts(measured, channels, text, "recovered", "info", body)
 
@@ -156,7 +158,7 @@ def _cause(measured: Measured, stands: Standing, wall_s: float) -> dict[str, Any
     return {"indicator": name, "over": over, "bad": spent.bad, "counted": spent.counted}
 
 
-def _figures(measured: Measured, wall_s: float) -> dict[str, Any]:
+def _body(measured: Measured, stands: Standing, wall_s: float, controller: str) -> dict[str, Any]:
     objective, windows = measured.objective, measured.windows
     return {
         "capability": str(objective.capability),
@@ -164,6 +166,8 @@ def _figures(measured: Measured, wall_s: float) -> dict[str, Any]:
         "burn": {name: rounded(burn.burn_rate(objective, burn.window(windows, name)), 2) for name in WINDOWS},
         "owner": objective.owner,
         "tier": objective.tier,
+        "standing": stands.value,
+        "controller": controller,
     }
 
 

@@ -7,12 +7,12 @@ A field's description completes the sentence "must be …". It refuses to know w
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
-from typing import Generic, NamedTuple, NoReturn, TypeVar, get_args
+from typing import Annotated, Generic, NamedTuple, NoReturn, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -36,6 +36,9 @@ class Read(NamedTuple, Generic[M]):
     document: Document | None = None
 
 
+LINE_RULE = "a text of 1 to 256 characters in one line"
+
+
 def fits(rule: Callable[[str], bool]) -> Callable[[str], str]:
     """A validator of texts by ``rule``; what it wants is told by the field's description."""
 
@@ -45,6 +48,19 @@ def fits(rule: Callable[[str], bool]) -> Callable[[str], str]:
         return value
 
     return check
+
+
+Line = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(fits(str.isprintable))]
+"""A text for people, as ``LINE_RULE`` says."""
+
+
+def once_each(callers: Iterable[str], field: str) -> None:
+    """Refuse, in a model's validator, the first who stands twice in the list ``field``, by its ``caller``."""
+    seen: set[str] = set()
+    for at, caller in enumerate(callers):
+        if caller in seen:
+            wrong(f"is {caller}, who is there already; keep one of the two", field, at, "caller")
+        seen.add(caller)
 
 
 def wrong(text: str, *place: str | int) -> NoReturn:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from controller.checked_files import Written, checked, fits, wrong
+from controller.checked_files import LINE_RULE, Line, Written, checked, once_each
 from controller.core.objectives import Rate, Rates
 from controller.yaml_files import Mistake, read_bytes
 
@@ -38,9 +38,7 @@ class RatePart(Written):
 class CallerPart(RatePart):
     """And who."""
 
-    caller: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(fits(str.isprintable))] = Field(
-        description="the identity of a caller, a text of 1 to 256 characters in one line"
-    )
+    caller: Line = Field(description=f"the identity of a caller, {LINE_RULE}")
 
 
 class LimitsFile(Written):
@@ -51,11 +49,7 @@ class LimitsFile(Written):
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:
-        seen: set[str] = set()
-        for at, each in enumerate(self.callers):
-            if each.caller in seen:
-                wrong(f"is {each.caller}, who is there already; keep one of the two", "callers", at, "caller")
-            seen.add(each.caller)
+        once_each((each.caller for each in self.callers), "callers")
         return self
 
 

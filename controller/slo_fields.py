@@ -11,7 +11,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from controller.checked_files import Written, fits, wrong
+from controller.checked_files import LINE_RULE, Line, Written, fits, once_each, wrong
 from controller.core.objectives import AlertAt, Excused, Objective, Phase, Tier
 from subjects.tokens import TOKEN_RULE, capability_id, is_token
 from subjects.versions import is_range
@@ -20,10 +20,8 @@ from subjects.versions import is_range
 _SAME = 1e-9
 
 Token = Annotated[str, AfterValidator(fits(is_token))]
-Line = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(fits(str.isprintable))]
 Milliseconds = Annotated[float, Field(gt=0, le=86_400_000, allow_inf_nan=False)]
 _MS_RULE = "a number of milliseconds above 0 and at most 86400000, which is a day"
-_LINE_RULE = "a text of 1 to 256 characters in one line"
 
 
 class CapabilityPart(Written):
@@ -107,9 +105,9 @@ class SloPart(Written):
 class ExceptionPart(Written):
     """For whom nothing is enforced, until the end of a day (UTC)."""
 
-    caller: Line = Field(description=f"the identity of a caller, {_LINE_RULE}")
+    caller: Line = Field(description=f"the identity of a caller, {LINE_RULE}")
     until: date = Field(description="the last day that it holds, one of the calendar, such as 2026-12-31")
-    reason: Line = Field(description=_LINE_RULE)
+    reason: Line = Field(description=LINE_RULE)
 
 
 class EnforcementPart(Written):
@@ -129,19 +127,15 @@ class EnforcementPart(Written):
     def _agrees(self) -> Self:
         if self.grace_period_days and self.since is None:
             wrong("is missing; it must be the day that grace_period_days counts from, such as 2026-11-01", "since")
-        seen: set[str] = set()
-        for at, each in enumerate(self.exceptions):
-            if each.caller in seen:
-                wrong(f"is {each.caller}, who is there already; keep one of the two", "exceptions", at, "caller")
-            seen.add(each.caller)
+        once_each((each.caller for each in self.exceptions), "exceptions")
         return self
 
 
 class MetadataPart(Written):
     """Whose it is."""
 
-    owner: Line | None = Field(default=None, description=_LINE_RULE)
-    cost_center: Line | None = Field(default=None, description=_LINE_RULE)
+    owner: Line | None = Field(default=None, description=LINE_RULE)
+    cost_center: Line | None = Field(default=None, description=LINE_RULE)
     tier: Tier = Field(default="production", description="one of: production, staging, development")
 
 

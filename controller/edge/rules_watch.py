@@ -14,6 +14,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
+from bus.ending import end
 from controller.core.events import Event, RulesChanged
 from controller.core.objectives import Objective, Rates, Rules
 from controller.limits_file import LoadedRates, load_rates
@@ -56,9 +57,7 @@ class RulesWatch:
     async def stop(self) -> None:
         """Watch no longer."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     async def _watch(self) -> None:
         while True:

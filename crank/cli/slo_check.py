@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crank.cli.endings import FAILED, say
+from crank.cli.objective_files import SLOS
 from crank.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from controller.slo_files import Loaded
     from controller.yaml_files import Mistake
 
-_SLOS, _LIMITS = Path("slos"), Path("limits.yaml")
+_LIMITS = Path("limits.yaml")
 existing = click.Path(exists=True, path_type=Path)
 
 
@@ -36,7 +37,7 @@ def check(paths: tuple[Path, ...], limits: Path | None, as_json: bool) -> None:
     from crank.cli import show
 
     if not paths and limits is None:
-        paths = tuple(path for path in (_SLOS,) if path.is_dir())
+        paths = tuple(path for path in (SLOS,) if path.is_dir())
         limits = _LIMITS if _LIMITS.is_file() else None
     loaded = load_objectives(*paths)
     rates = load_rates(limits) if limits is not None else LoadedRates(None, [])
@@ -64,7 +65,7 @@ def check(paths: tuple[Path, ...], limits: Path | None, as_json: bool) -> None:
         for each in warnings:
             say(f"warning: {each}")
         if not found and not mistakes:
-            where = " ".join(map(str, paths)) or f"{_SLOS}/"
+            where = " ".join(map(str, paths)) or f"{SLOS}/"
             say(f"There is nothing to check in {where}: an SLO file is called VERB_NAME.yaml.")
     raise click.exceptions.Exit(0 if found and not mistakes else FAILED)
 

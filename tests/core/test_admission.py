@@ -248,12 +248,18 @@ def test_those_who_have_still_to_show_it_are_waited_for() -> None:
 # Late or in line ------------------------------------------------------------------------
 
 
-def test_a_short_wait_for_a_quick_worker_beats_a_slow_one_that_is_free() -> None:
-    """It is in time all the same."""
+def two_paces(slow_places: int = 9) -> House:
+    """50 ms are asked for: one worker takes 10 and does one at a time, one takes 100."""
     house = House(timeout_ms=60_000)
     rule(house, p99_ms=50)
     proven(house, "quick", 10, max_concurrency=1)
-    proven(house, "slow", 100, max_concurrency=9)
+    proven(house, "slow", 100, max_concurrency=slow_places)
+    return house
+
+
+def test_a_short_wait_for_a_quick_worker_beats_a_slow_one_that_is_free() -> None:
+    """It is in time all the same."""
+    house = two_paces()
     first, second = house.request(), house.request()
     assert (first.workers, second.workers) == (["quick"], [])
     house.answers(first)
@@ -262,10 +268,7 @@ def test_a_short_wait_for_a_quick_worker_beats_a_slow_one_that_is_free() -> None
 
 def test_when_the_wait_is_longer_than_the_slow_one_takes_that_is_taken() -> None:
     """Late, and as little late as can be."""
-    house = House(timeout_ms=60_000)
-    rule(house, p99_ms=50)
-    proven(house, "quick", 10, max_concurrency=1)
-    proven(house, "slow", 100, max_concurrency=1)
+    house = two_paces(slow_places=1)
     calls = [house.request() for _ in range(20)]
     assert went_to(calls) == {"quick", "slow"}
     slow = next(at for at, call in enumerate(calls) if call.workers == ["slow"])
@@ -274,10 +277,7 @@ def test_when_the_wait_is_longer_than_the_slow_one_takes_that_is_taken() -> None
 
 def test_who_waits_for_a_quick_worker_that_goes_away_takes_the_slow_one() -> None:
     """It thinks again, though nobody became free."""
-    house = House(timeout_ms=60_000)
-    rule(house, p99_ms=50)
-    proven(house, "quick", 10, max_concurrency=1)
-    proven(house, "slow", 100, max_concurrency=9)
+    house = two_paces()
     house.beating.add("slow")
     house.request()
     waiting = house.request()
@@ -289,10 +289,7 @@ def test_who_waits_for_a_quick_worker_that_goes_away_takes_the_slow_one() -> Non
 
 def test_who_waits_for_a_quick_worker_that_hangs_takes_the_slow_one() -> None:
     """What takes longer than it was predicted to is believed to take long, with a key as without."""
-    house = House(timeout_ms=60_000)
-    rule(house, p99_ms=50)
-    proven(house, "quick", 10, max_concurrency=1)
-    proven(house, "slow", 100, max_concurrency=9)
+    house = two_paces()
     house.beating |= {"quick", "slow"}
     house.request()
     waiting = [house.request(), house.request(idempotency_key="k")]
@@ -313,10 +310,7 @@ def test_a_fleet_that_is_too_slow_as_a_whole_does_its_best() -> None:
 
 def test_another_objective_is_in_force_at_once_for_those_who_wait() -> None:
     """What was too slow yesterday may be quick enough today."""
-    house = House(timeout_ms=60_000)
-    rule(house, p99_ms=50)
-    proven(house, "quick", 10, max_concurrency=1)
-    proven(house, "slow", 100, max_concurrency=1)
+    house = two_paces(slow_places=1)
     house.request()
     waiting = house.request()
     assert not waiting.dispatches
